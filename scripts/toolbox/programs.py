@@ -1,0 +1,114 @@
+"""Find the programs of the services, and unpack the missing ones privately."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import debian
+from .project import DEBIAN, ProjectError
+
+#: private root of the unpacked packages, and start scripts for their programs
+SYSTEM = DEBIAN / "system"
+BIN = DEBIAN / "bin"
+
+
+@dataclass(frozen=True)
+class Program:
+    #: names it may have
+    names: tuple[str, ...]
+    #: Debian package
+    package: str
+    #: where it may be beside PATH, relative to ``/`` or a private root
+    places: tuple[str, ...] = ("usr/bin", "usr/sbin")
+
+
+POSTGRESQL = ("usr/lib/postgresql/*/bin", "usr/bin", "usr/pgsql-*/bin")
+PROGRAMS = {
+    "postgres": Program(("postgres",), "postgresql", POSTGRESQL),
+    "initdb": Program(("initdb",), "postgresql", POSTGRESQL),
+    # Odoo dumps, restores and duplicates databases with these
+    "pg_dump": Program(("pg_dump",), "postgresql-client", POSTGRESQL),
+    "psql": Program(("psql",), "postgresql-client", POSTGRESQL),
+    "redis-server": Program(("redis-server",), "redis-server"),
+    "nginx": Program(("nginx",), "nginx-light"),
+    # the file in lib is the program itself: the one in bin is a shell script that
+    # looks for its configuration outside of the private root
+    "chromium": Program(
+        ("chromium", "chromium-browser", "google-chrome"),
+        "chromium",
+        ("usr/lib/chromium", "usr/bin"),
+    ),
+}
+
+
+def find(name: str) -> Path | None:
+    """Return the program's path: on the machine, else in the private root."""
+    private = BIN / name
+    if private.exists():
+        return private
+    program = PROGRAMS[name]
+    for candidate in program.names:
+        found = shutil.which(candidate)
+        if found:
+            return Path(found)
+    return _search(program, Path("/"))
+
+
+def require(name: str) -> Path:
+    """Return the program's path.
+
+    :raises ProjectError: when it is neither installed nor unpacked
+    """
+    path = find(name)
+    if not path:
+        raise ProjectError(f"{name} is missing: run scripts/setup")
+    return path
+
+
+def provide() -> None:
+    """Unpack the packages of all programs that this machine does not have."""
+    missing = {name for name in PROGRAMS if not find(name)}
+    if not missing:
+        return
+    packages = sorted({PROGRAMS[name].package for name in missing})
+    root = debian.unpack(packages, SYSTEM.name)
+    BIN.mkdir(exist_ok=True)
+    for name in missing:
+        path = _search(PROGRAMS[name], root)
+        if not path:
+            raise ProjectError(
+                f"{name} is not in Debian package {PROGRAMS[name].package}: "
+                "install it with your system's package manager"
+            )
+        _write_start_script(BIN / name, path, root)
+
+
+def path_variable() -> str:
+    """Return a ``PATH`` on which all programs are found."""
+    folders = [BIN] if BIN.exists() else []
+    folders += [find(name).parent for name in ("postgres", "psql") if find(name)]
+    unique = dict.fromkeys(str(folder) for folder in folders)
+    return os.pathsep.join([*unique, os.environ.get("PATH", os.defpath)])
+
+
+def _search(program: Program, root: Path) -> Path | None:
+    for place in program.places:
+        for folder in sorted(root.glob(place), reverse=True):
+            for name in program.names:
+                path = folder / name
+                if path.is_file() and os.access(path, os.X_OK):
+                    return path
+    return None
+
+
+def _write_start_script(script: Path, path: Path, root: Path) -> None:
+    libraries = {library.parent for library in root.glob("**/*.so*")}
+    folders = [f for f in libraries if "usr/lib" in str(f) and "modules" not in str(f)]
+    script.write_text(
+        "#!/bin/sh\n"
+        f'LD_LIBRARY_PATH="{":".join(sorted(map(str, folders)))}'
+        '${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" \\\n'
+        f'exec "{path}" "$@"\n'
+    )
+    script.chmod(0o755)

@@ -1,0 +1,84 @@
+"""Provide all that the scripts and the tests need; nothing to do the second time."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+
+from . import debian, odoo_source, programs
+from .project import DEBIAN, PYTHON, ROOT, VENV, ProjectError, say
+
+#: installed in this order: OCA's wheels want to see an Odoo with its libraries
+REQUIREMENTS = (
+    "scripts/requirements-odoo.txt",
+    "requirements.txt",
+    "tests/requirements.txt",
+)
+STAMP = VENV / "setup.stamp"
+
+
+def run() -> int:
+    """Set the checkout up, telling the progress, unless that is done already."""
+    if STAMP.exists() and STAMP.read_text() == _state():
+        return 0
+    started = time.monotonic()
+    DEBIAN.mkdir(exist_ok=True)
+    say("1/4 virtual environment .venv")
+    if not PYTHON.exists():
+        _create_venv()
+    say("2/4 Odoo 19")
+    odoo_source.provide()
+    say("3/4 Python packages")
+    for requirements in REQUIREMENTS:
+        _pip("install", "--quiet", "--requirement", str(ROOT / requirements))
+    say("4/4 PostgreSQL, Redis, nginx, Chromium")
+    programs.provide()
+    STAMP.write_text(_state())
+    say(f"ready after {time.monotonic() - started:.0f} s")
+    return 0
+
+
+def _state() -> str:
+    """Return what the set-up depends on; another value means to run it again."""
+    digest = hashlib.sha256()
+    for requirements in REQUIREMENTS:
+        digest.update((ROOT / requirements).read_bytes())
+    missing = [name for name in programs.PROGRAMS if not programs.find(name)]
+    facts = (ROOT, os.environ.get("ODOO_HOME"), digest.hexdigest(), missing)
+    return repr([str(fact) for fact in facts])
+
+
+def _create_venv():
+    create = [sys.executable, "-m", "venv"]
+    result = subprocess.run([*create, str(VENV)], capture_output=True)
+    if result.returncode == 0:
+        return
+    # Debian's python3 comes without ensurepip: take pip from its package
+    result = subprocess.run(
+        [*create, "--clear", "--without-pip", str(VENV)], capture_output=True, text=True
+    )
+    if result.returncode:
+        raise ProjectError(f"no virtual environment can be made: {result.stderr}")
+    pip = debian.unpack(["python3-pip"], "pip", suite=_debian_suite())
+    subprocess.run(
+        [str(PYTHON), "-m", "pip", "install", "--quiet", "pip"],
+        env={**os.environ, "PYTHONPATH": str(pip / "usr/lib/python3/dist-packages")},
+        check=True,
+    )
+
+
+def _debian_suite() -> str:
+    with open("/etc/os-release") as release:
+        facts = dict(line.rstrip().split("=", 1) for line in release if "=" in line)
+    return facts.get("VERSION_CODENAME", "stable").strip('"')
+
+
+def _pip(*arguments):
+    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *arguments]
+    # an index may list packages in more than one place: not worth a word
+    result = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if result.returncode:
+        raise ProjectError(f"pip failed; it said:\n{result.stdout.strip()}")
