@@ -60,10 +60,14 @@ def run_odoo(arguments: list[str]) -> None:
     os.execve(PYTHON, [str(PYTHON), "-m", "odoo", *arguments], prepare())
 
 
+def anthem_command(arguments: list[str]) -> list[str]:
+    """Return the command line of anthem, with the arguments of anthem and Odoo."""
+    return [str(PYTHON), str(VENV / "bin" / "anthem"), *arguments]
+
+
 def run_anthem(arguments: list[str]) -> None:
-    """Replace this process with anthem; it takes its options before Odoo's."""
+    """Replace this process with anthem; its own options come before Odoo's."""
     env = prepare()
-    command = [str(PYTHON), str(VENV / "bin" / "anthem"), *arguments]
     if not {"-c", "--config"} & set(arguments):
-        command += ["-c", env["ODOO_RC"]]
-    os.execve(PYTHON, command, env)
+        arguments = [*arguments, "-c", env["ODOO_RC"]]
+    os.execve(PYTHON, anthem_command(arguments), env)

@@ -1,0 +1,113 @@
+"""Real services and databases for the system tests."""
+
+import shutil
+
+import pytest
+from toolbox import odoo_server, project
+from toolbox.services import Services
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--fast",
+        action="store_true",
+        help="keep the services and the databases between the runs",
+    )
+    parser.addoption(
+        "--s3",
+        choices=("ministack", "rclone"),
+        default="ministack",
+        help="S3 server behind the tests",
+    )
+
+
+@pytest.fixture(scope="session")
+def fast(request):
+    return request.config.getoption("--fast")
+
+
+@pytest.fixture(scope="session")
+def run_folder(request, fast):
+    """Folder for all that the tests leave behind; git does not see it."""
+    s3 = request.config.getoption("--s3")
+    folder = project.RUN / ("fast" if fast else "test") / s3
+    if not fast:
+        if Services(folder / "services").running:
+            pytest.exit(f"another run uses {folder}: wait for its end", 1)
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def services(request, run_folder, fast):
+    """PostgreSQL, Redis and S3; ``services.env`` are the variables that use them."""
+    services = Services(run_folder / "services")
+    services.start(request.config.getoption("--s3"), follow=not fast)
+    yield services
+    if not fast:
+        services.stop()
+
+
+@pytest.fixture(scope="session")
+def odoo_folder(run_folder):
+    """Configuration and data directory of the Odoo runs that are no front ends."""
+    return run_folder / "odoo"
+
+
+@pytest.fixture(scope="session")
+def make_database(services, odoo_folder, fast):
+    """Return a function that makes a database with some modules installed.
+
+    ``make_database(name, modules)``: ``modules`` are names joined by commas. What a
+    name had before is dropped. The first database with the same modules takes the
+    time of an installation, the next ones that of a copy.
+    """
+    templates = {}
+
+    def make(name: str, modules: str = "cloud_platform_exoscale", **variables) -> str:
+        template = "template_" + modules.replace(",", "_")
+        template = template[:50]
+        if template not in templates:
+            if not (fast and odoo_server.database_exists(services, template)):
+                install(services, odoo_folder, template, modules, **variables)
+            templates[template] = modules
+        data_dir = odoo_folder / "data"
+        odoo_server.copy_database(services, template, name, data_dir)
+        return name
+
+    return make
+
+
+def install(services, folder, database, modules, **variables):
+    odoo_server.drop_database(services, database)
+    shutil.rmtree(folder / "data" / "filestore" / database, ignore_errors=True)
+    arguments = ["server", "-d", database, "-i", modules, "--stop-after-init"]
+    result = odoo_server.run_odoo(
+        services, folder, *arguments, "--no-http", **variables
+    )
+    if result.returncode:
+        pytest.fail(f"installing {modules}: exit {result.returncode}\n{result.stdout}")
+
+
+@pytest.fixture
+def start_front_end(services, run_folder):
+    """Return a function that starts a front end on an empty data directory.
+
+    ``start_front_end(name, database, options, **variables)``; all are stopped at the
+    end of the test.
+    """
+    front_ends = []
+
+    def start(name, database, options=None, **variables):
+        folder = run_folder / "front_ends" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        front_end = odoo_server.OdooServer(
+            services, folder, database, options, **variables
+        )
+        front_ends.append(front_end)
+        return front_end.start()
+
+    yield start
+    for front_end in front_ends:
+        front_end.stop()
