@@ -1,0 +1,2 @@
+def post_load():
+    """Filled by the next commit."""

@@ -1,0 +1,15 @@
+{
+    "name": "Logging: JSON",
+    "summary": "Write the server's log as one JSON object per line",
+    "version": "19.0.1.0.0",
+    "author": "Odoo Stateless contributors",
+    "license": "LGPL-3",
+    "category": "Hidden/Tools",
+    "depends": ["base"],
+    "external_dependencies": {
+        "python": ["python-json-logger", "pydantic-settings"],
+    },
+    "data": [],
+    "installable": True,
+    "post_load": "post_load",
+}
