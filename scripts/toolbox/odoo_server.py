@@ -156,6 +156,11 @@ class OdooServer:
     def start(self, seconds: float = 120) -> "OdooServer":
         """Start and wait until the login page of the database is served."""
         self.launch()
+        self.wait(seconds)
+        return self
+
+    def wait(self, seconds: float = 120) -> None:
+        """Wait until the login page of the database is served."""
         processes.wait_until(
             lambda: http_status(f"{self.url}/web/login") == 200,
             f"Odoo on port {self.port}",
@@ -163,7 +168,6 @@ class OdooServer:
             process=self.process,
             log=self.log,
         )
-        return self
 
     def stop(self) -> int | None:
         """Stop it as a service manager does, and return its exit status."""

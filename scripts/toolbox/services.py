@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import processes, programs
+from . import processes, programs, setup
 from .project import PYTHON, RUN, VENV, ProjectError, say
 
 DEFAULT_DIR = RUN / "services"
@@ -78,13 +78,8 @@ class Services:
         Variables of the caller for other stores are left out, so that no test ever
         writes into somebody's real bucket.
         """
-        own = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(FOREIGN)
-        }
         path = os.pathsep.join([str(VENV / "bin"), programs.path_variable()])
-        return {**own, **self.env, "PATH": path, **variables}
+        return {**own_environment(), **self.env, "PATH": path, **variables}
 
     # commands
 
@@ -121,6 +116,7 @@ class Services:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                env=own_environment(),
                 pass_fds=inherited,
                 start_new_session=True,
             )
@@ -144,9 +140,10 @@ class Services:
         processes.wait_until(
             lambda: self.state_file.exists() or not self._locked(), "services start"
         )
-        if self._locked():
-            os.kill(self.state["supervisor"], signal.SIGTERM)
-        processes.wait_until(lambda: not self._locked(), "services stop", 45)
+        supervisor = self.state["supervisor"]
+        os.kill(supervisor, signal.SIGTERM)
+        # the end of the process, which comes after that of its lock
+        processes.wait_until(lambda: ended(supervisor), "services stop", 45)
         return True
 
     def export_lines(self) -> str:
@@ -173,7 +170,7 @@ class Supervisor:
     def __init__(self, folder: Path, s3: str):
         self.folder = folder
         self.s3 = s3
-        self.children: list[tuple[subprocess.Popen, int]] = []
+        self.children: list[tuple[str, subprocess.Popen, int]] = []
         secrets_file = folder / "secrets.json"
         if not secrets_file.exists():
             names = ("pg", "redis", "s3_root_key", "s3_root", "s3_user_key", "s3_user")
@@ -201,7 +198,7 @@ class Supervisor:
                 "s3": self.s3,
                 "env": env,
                 "s3_root": [self.secrets["s3_root_key"], self.secrets["s3_root"]],
-                "pids": {Path(c.args[0]).name: c.pid for c, _signal in self.children},
+                "pids": {name: child.pid for name, child, _signal in self.children},
             }
             write_private(self.folder / "state.json", json.dumps(state, indent=1))
             os.write(ready_fd, b"ready")
@@ -209,7 +206,7 @@ class Supervisor:
             wait_for_end(stopping, owner_fd)
         finally:
             (self.folder / "state.json").unlink(missing_ok=True)
-            for child, stop_signal in reversed(self.children):
+            for _name, child, stop_signal in reversed(self.children):
                 processes.stop(child, stop_signal)
 
     def start_postgresql(self) -> dict[str, str]:
@@ -282,7 +279,7 @@ class Supervisor:
                 raise OSError from error
             return True
 
-        processes.wait_until(connected, "PostgreSQL", process=self.children[-1][0])
+        processes.wait_until(connected, "PostgreSQL", process=self.children[-1][1])
         return env
 
     def start_redis(self) -> dict[str, str]:
@@ -323,8 +320,8 @@ class Supervisor:
     def _start_ministack(self):
         home = self.folder / "ministack"
         root_key, root_secret = self.secrets["s3_root_key"], self.secrets["s3_root"]
-        own = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
         variables = {
+            "PYTHONPATH": str(setup.S3_SERVER),
             "AUTH": "true",
             "BIND_HOST": "127.0.0.1",
             "SERVICES": "s3,iam,sts",
@@ -338,11 +335,11 @@ class Supervisor:
             "AWS_SECRET_ACCESS_KEY": root_secret,
         }
         port = self._launch(
-            lambda port: [VENV / "bin" / "ministack"],
+            lambda port: [PYTHON, "-m", "ministack"],
             "ministack",
             signal.SIGTERM,
             port_variable="GATEWAY_PORT",
-            env={**own, **variables},
+            env={**os.environ, **variables},
         )
         root = client_arguments(port, root_key, root_secret)
         import boto3
@@ -380,6 +377,7 @@ class Supervisor:
     def _launch(self, command, name, stop_signal, port_variable=None, **arguments):
         """Start a service on a free port and wait until it accepts connections."""
         log = self.folder / f"{name}.log"
+        arguments.setdefault("cwd", self.folder)
         for attempt in (1, 2, 3):
             port = processes.free_port()
             if port_variable:
@@ -399,8 +397,23 @@ class Supervisor:
                 if attempt == 3:  # not just somebody else who took the port
                     raise
                 continue
-            self.children.append((child, stop_signal))
+            self.children.append((name, child, stop_signal))
             return port
+
+
+def ended(pid: int) -> bool:
+    """Tell whether a process is gone, or a child that only waits for its parent."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def own_environment() -> dict[str, str]:
+    """Return the environment without the variables of the caller's own stores."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
 
 
 def client_arguments(port: int, key: str, secret: str) -> dict:

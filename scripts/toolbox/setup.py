@@ -15,6 +15,9 @@ REQUIREMENTS = (
     "requirements.txt",
     "tests/requirements.txt",
 )
+#: the S3 server pins a botocore of its own, so it lives beside the environment
+S3_REQUIREMENTS = "scripts/requirements-s3.txt"
+S3_SERVER = VENV / "s3-server"
 STAMP = VENV / "setup.stamp"
 
 
@@ -32,6 +35,10 @@ def run() -> int:
     say("3/4 Python packages")
     for requirements in REQUIREMENTS:
         _pip("install", "--quiet", "--requirement", str(ROOT / requirements))
+    _pip(
+        *("install", "--quiet", "--upgrade", "--target", str(S3_SERVER)),
+        *("--requirement", str(ROOT / S3_REQUIREMENTS)),
+    )
     say("4/4 PostgreSQL, Redis, nginx, Chromium")
     programs.provide()
     STAMP.write_text(_state())
@@ -42,7 +49,7 @@ def run() -> int:
 def _state() -> str:
     """Return what the set-up depends on; another value means to run it again."""
     digest = hashlib.sha256()
-    for requirements in REQUIREMENTS:
+    for requirements in (*REQUIREMENTS, S3_REQUIREMENTS):
         digest.update((ROOT / requirements).read_bytes())
     missing = [name for name in programs.PROGRAMS if not programs.find(name)]
     facts = (ROOT, os.environ.get("ODOO_HOME"), digest.hexdigest(), missing)
