@@ -32,8 +32,10 @@ def run_folder(request, fast):
     s3 = request.config.getoption("--s3")
     folder = project.RUN / ("fast" if fast else "test") / s3
     if not fast:
-        if Services(folder / "services").running:
+        before = Services(folder / "services")
+        if before.running:
             pytest.exit(f"another run uses {folder}: wait for its end", 1)
+        before.remove()
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -46,7 +48,7 @@ def services(request, run_folder, fast):
     services.start(request.config.getoption("--s3"), follow=not fast)
     yield services
     if not fast:
-        services.stop()
+        services.remove()
 
 
 @pytest.fixture(scope="session")

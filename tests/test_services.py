@@ -28,17 +28,23 @@ time.sleep(600)
 def own(tmp_path):
     services = Services(tmp_path / "services")
     yield services
-    services.stop()
+    services.remove()
 
 
-def pids_of(folder):
-    """Processes that have the folder on their command line or as working folder."""
-    pids = set()
-    for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
-        texts = [*(process.info["cmdline"] or []), process.info["cwd"] or ""]
-        if any(str(folder) in text for text in texts):
-            pids.add(process.info["pid"])
-    return pids - {os.getpid()}
+def all_processes(services):
+    """The supervisor, the services, and what they started."""
+    supervisor = psutil.Process(services.state["supervisor"])
+    family = [supervisor, *supervisor.children(recursive=True)]
+    assert set(services.state["pids"].values()) < {process.pid for process in family}
+    return family
+
+
+def alive(family):
+    return [
+        process
+        for process in family
+        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    ]
 
 
 def s3_client(env, **changes):
@@ -72,9 +78,9 @@ def test_start_gives_working_services_and_stop_leaves_no_process(own, s3):
     with pytest.raises(ClientError):
         s3_client(env, secret="wrong").get_object(Bucket=bucket, Key="key")
 
-    assert set(own.state["pids"].values()) < pids_of(own.folder)
+    family = all_processes(own)
     assert own.stop()
-    assert not pids_of(own.folder)
+    assert not alive(family)
     assert not own.running
 
 
@@ -106,15 +112,18 @@ def test_crash_of_the_follower_leaves_no_process(tmp_path):
     code = OWNER.format(scripts=str(project.ROOT / "scripts"), folder=str(folder))
     owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert owner.stdout.readline() == b"started\n"
+    family = all_processes(Services(folder))
     owner.kill()
     owner.wait()
-    processes.wait_until(lambda: not pids_of(folder), "end of the services")
+    processes.wait_until(lambda: not alive(family), "end of the services")
+    Services(folder).remove()
 
 
 def test_crash_of_the_supervisor_leaves_no_process(own):
     own.start()
+    family = all_processes(own)
     os.kill(own.state["supervisor"], signal.SIGKILL)
-    processes.wait_until(lambda: not pids_of(own.folder), "end of the services")
+    processes.wait_until(lambda: not alive(family), "end of the services")
     assert not own.running
 
 

@@ -54,6 +54,7 @@ class Demo:
         """Run all steps; stop at the first that fails, as the next ones need it."""
         if self.services.running:
             raise ProjectError(f"a demo already runs in {self.folder}")
+        self.services.remove()
         shutil.rmtree(self.folder, ignore_errors=True)
         for step in (
             self.start_services,

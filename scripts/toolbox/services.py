@@ -146,6 +146,14 @@ class Services:
         processes.wait_until(lambda: ended(supervisor), "services stop", 45)
         return True
 
+    def remove(self) -> None:
+        """Stop the services and delete their data."""
+        self.stop()
+        postgresql = self.folder / "postgresql"
+        if postgresql.is_symlink():  # see start_postgresql
+            shutil.rmtree(postgresql.resolve(), ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def export_lines(self) -> str:
         """Return ``export NAME=value`` lines for a shell."""
         return "\n".join(
