@@ -70,33 +70,35 @@ def copy_database(services: Services, source: str, name: str, data_dir: Path) ->
         shutil.copytree(filestore / source, filestore / name)
 
 
-def run_odoo(services: Services, folder: Path, *arguments: str, **variables: str):
+def run_odoo(
+    services: Services, folder: Path, *arguments: str, stdin: str = "", **variables: str
+) -> subprocess.CompletedProcess:
     """Run Odoo's command line to its end.
 
-    :param folder: gets ``odoo.conf``, the data directory and nothing else
+    :param folder: gets ``odoo.conf`` and the data directory
     :param arguments: of ``odoo``
+    :param stdin: what it reads (``odoo shell`` runs it)
     :param variables: environment variables; an empty one is as good as unset
-    :return: :class:`subprocess.CompletedProcess` with output and errors in ``stdout``
+    :return: with output and errors in ``stdout``
     """
     configuration = odoo_command.write_configuration(folder)
-    return subprocess.run(
-        [str(PYTHON), "-m", "odoo", *arguments],
-        env=services.process_env(ODOO_RC=str(configuration), **variables),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
+    return _run(services, configuration, ["-m", "odoo", *arguments], stdin, variables)
 
 
-def run_anthem(services: Services, folder: Path, *arguments: str, **variables: str):
+def run_anthem(
+    services: Services, folder: Path, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess:
     """Run anthem to its end; as :func:`run_odoo`."""
     configuration = odoo_command.write_configuration(folder)
+    command = odoo_command.anthem_command([*arguments, "-c", str(configuration)])
+    return _run(services, configuration, command[1:], "", variables)
+
+
+def _run(services, configuration, arguments, stdin, variables):
     return subprocess.run(
-        odoo_command.anthem_command([*arguments, "-c", str(configuration)]),
+        [str(PYTHON), *arguments],
         env=services.process_env(ODOO_RC=str(configuration), **variables),
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

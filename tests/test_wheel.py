@@ -1,0 +1,70 @@
+"""One wheel holds all addons, and Odoo finds them there."""
+
+import subprocess
+import zipfile
+
+import pytest
+from toolbox import odoo_server, project
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    # from a copy: setuptools writes build/ and egg-info beside the sources
+    source = folder / "source"
+    files = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=project.ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout.split("\0")
+    for name in filter(None, files):
+        target = source / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((project.ROOT / name).read_bytes())
+    pip = [project.PYTHON, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    command = [*pip, "--no-build-isolation", "--wheel-dir", folder, source]
+    subprocess.run(command, check=True)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_wheel_holds_all_addons_and_no_namespace_package(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for addon in project.addons():
+        for path in (project.ROOT / addon).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert f"odoo/addons/{path.relative_to(project.ROOT)}" in names
+    assert "odoo/__init__.py" not in names
+    assert "odoo/addons/__init__.py" not in names
+    assert not [name for name in names if "__pycache__" in name]
+
+
+def test_odoo_installs_the_addons_of_the_wheel(wheel, services, run_folder):
+    target = run_folder / "wheel"
+    pip = [project.PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
+    subprocess.run([*pip, "--target", target, wheel], check=True)
+    folder = run_folder / "wheel_odoo"
+    folder.mkdir(exist_ok=True)
+    configuration = folder / "odoo.conf"
+    modules = ",".join(project.SERVER_WIDE_MODULES)
+    configuration.write_text(
+        f"[options]\ndata_dir = {folder}/data\nserver_wide_modules = {modules}\n"
+    )
+    database = "test_wheel"
+    odoo_server.drop_database(services, database)
+    command = [project.PYTHON, "-m", "odoo", "server", "-d", database, "--no-http"]
+    result = subprocess.run(
+        [*command, "-i", "cloud_platform_exoscale", "--stop-after-init"],
+        cwd=folder,
+        env=services.process_env(PYTHONPATH=str(target), ODOO_RC=str(configuration)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    print(result.stdout)
+    assert result.returncode == 0
+    sql = "SELECT name FROM ir_module_module WHERE state = 'installed'"
+    installed = {name for (name,) in odoo_server.query(services, database, sql)}
+    assert set(project.addons()) <= installed
