@@ -7,8 +7,6 @@ stale.
 import importlib
 import inspect
 import re
-import types
-import typing
 
 from .project import ROOT, addons, say
 
@@ -65,8 +63,7 @@ def updated_readme() -> str:
 
 def _default(field) -> str:
     default = field.get_default(call_default_factory=True)
-    kinds = (type(None), types.UnionType, typing.Union)
-    if default is None or isinstance(default, kinds) or field.is_required():
+    if default is None or field.is_required():
         return "–"
     if isinstance(default, bool):
         return f"`{int(default)}`"
