@@ -1,2 +1,6 @@
-def post_load():
-    """Filled by the next commit."""
+# It puts the running environment into Odoo's configuration when it is imported, and
+# --load ignores dependencies.
+from odoo.addons import server_environment
+
+from . import models
+from .post_load import post_load

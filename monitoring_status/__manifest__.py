@@ -11,4 +11,5 @@
     },
     "data": [],
     "installable": True,
+    "post_load": "post_load",
 }

@@ -1,0 +1,66 @@
+"""All that this addon changes in Odoo, in one place.
+
+The WSGI application is no model: only around it a request is seen once and whole,
+static files, 404, authentication, retries and the commit included.
+"""
+
+import logging
+from contextvars import ContextVar
+
+from pydantic import ValidationError
+
+from odoo import http
+
+from . import metrics
+from .requests import RequestMeasure
+from .settings import StatsdSettings, StatsdSettingsError
+
+_logger = logging.getLogger(__name__)
+
+_current: ContextVar[RequestMeasure | None] = ContextVar(
+    "monitoring_statsd", default=None
+)
+
+_patched = False
+
+
+def post_load():
+    """Send metrics from now on, if the environment says so."""
+    global _patched
+    try:
+        settings = StatsdSettings()
+        settings.check()
+    except (ValidationError, StatsdSettingsError) as error:
+        # No metric is worth a server that does not start.
+        _logger.error("Metrics stay off: %s", error)
+        return
+    metrics.use(settings)
+    if not settings.enabled or _patched:
+        return
+    _patched = True
+    _measure_requests()
+
+
+def _measure_requests():
+    application_call = http.Application.__call__
+
+    def __call__(self, environ, start_response):
+        measure = RequestMeasure(environ)
+        token = _current.set(measure)
+        try:
+            return application_call(
+                self, environ, measure.start_response(start_response)
+            )
+        finally:
+            _current.reset(token)
+            measure.send()
+
+    http.Application.__call__ = __call__
+
+    # Errors of JSON-RPC have the HTTP status 200. Odoo takes the last class that names
+    # the routing type.
+    class JsonRPCDispatcher(http._dispatchers["jsonrpc"]):
+        def handle_error(self, exc):
+            if measure := _current.get():
+                measure.rpc_error = True
+            return super().handle_error(exc)

@@ -1,0 +1,84 @@
+"""What is measured of a request."""
+
+import threading
+import time
+
+from odoo.modules.registry import Registry
+from odoo.service.server import thread_local
+
+from . import metrics
+
+# Metric of a remote call, by the path that it comes from.
+_RPC_PATHS = {
+    "/web/dataset/call_button/": "http.button",
+    "/web/dataset/call_kw/": "http.rpc",
+    "/json/2/": "http.rpc",
+}
+
+
+class RequestMeasure:
+    """Times one request, from the WSGI server's call to the application's return.
+
+    A body that is sent after that (a download) is not part of the time: it tells of
+    the client's network more than of Odoo.
+    """
+
+    def __init__(self, environ):
+        self._environ = environ
+        self._started = time.perf_counter()
+        self._status = 500
+        self.rpc_error = False
+
+    def start_response(self, start_response):
+        """Wrap the server's function to note the status."""
+
+        def wrapped(status, headers, *exc_info):
+            self._status = int(status[:3])
+            return start_response(status, headers, *exc_info)
+
+        return wrapped
+
+    def send(self):
+        """Send the metrics; never raises."""
+        seconds = time.perf_counter() - self._started
+        with metrics.errors_logged():
+            if active := metrics.active():
+                with active.batch() as batch:
+                    self._fill(batch, seconds)
+
+    def _fill(self, batch, seconds):
+        thread = threading.current_thread()
+        batch.timing("http.request", seconds)
+        batch.count("http.status", status=f"{self._status // 100}xx")
+        # gone when the access log has been written
+        if queries := getattr(thread, "query_count", 0):
+            batch.count("http.sql_queries", queries)
+            batch.timing("http.sql_time", getattr(thread, "query_time", 0))
+        if self.rpc_error:
+            batch.count("http.rpc_error")
+        name, model, method = self._remote_call(thread)
+        if name:
+            batch.timing(name, seconds, model=model, method=method)
+
+    def _remote_call(self, thread):
+        """Return the metric's name, the model and the method, or three times None.
+
+        What a client may invent gets no metric: the model and its method must exist.
+        """
+        path = self._environ.get("PATH_INFO", "")
+        name = "http.rpc"
+        called = getattr(thread_local, "rpc_model_method", "")
+        for prefix, prefix_name in _RPC_PATHS.items():
+            if path.startswith(prefix):
+                name = prefix_name
+                # Odoo leaves it empty where the path says it all
+                called = called or path[len(prefix) :].replace("/", ".")
+        model, _dot, method = called.rpartition(".")
+        try:
+            registry = Registry.registries[getattr(thread, "dbname", None)]
+            model_class = registry[model]
+        except KeyError:
+            return None, None, None
+        if method.startswith("_") or not callable(getattr(model_class, method, None)):
+            return None, None, None
+        return name, model, method
