@@ -28,7 +28,7 @@ def run() -> int:
     started = time.monotonic()
     DEBIAN.mkdir(exist_ok=True)
     say("1/4 virtual environment .venv")
-    if not PYTHON.exists():
+    if not list((VENV / "lib").glob("python3*/site-packages/pip")):
         _create_venv()
     say("2/4 Odoo 19")
     odoo_source.provide()
@@ -69,7 +69,7 @@ def _create_venv():
         raise ProjectError(f"no virtual environment can be made: {result.stderr}")
     pip = debian.unpack(["python3-pip"], "pip", suite=_debian_suite())
     subprocess.run(
-        [str(PYTHON), "-m", "pip", "install", "--quiet", "pip"],
+        [str(PYTHON), "-m", "pip", "install", "--quiet", "--ignore-installed", "pip"],
         env={**os.environ, "PYTHONPATH": str(pip / "usr/lib/python3/dist-packages")},
         check=True,
     )
