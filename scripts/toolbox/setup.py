@@ -34,7 +34,7 @@ def run() -> int:
     odoo_source.provide()
     say("3/4 Python packages")
     for requirements in REQUIREMENTS:
-        _pip("install", "--quiet", "--requirement", str(ROOT / requirements))
+        _install(ROOT / requirements)
     _pip(
         *("install", "--quiet", "--upgrade", "--target", str(S3_SERVER)),
         *("--requirement", str(ROOT / S3_REQUIREMENTS)),
@@ -79,6 +79,18 @@ def _debian_suite() -> str:
     with open("/etc/os-release") as release:
         facts = dict(line.rstrip().split("=", 1) for line in release if "=" in line)
     return facts.get("VERSION_CODENAME", "stable").strip('"')
+
+
+def _install(requirements):
+    lines = requirements.read_text().splitlines()
+    lines = [line.partition("#")[0].strip() for line in lines]
+    # OCA's addons depend on nothing but Odoo, which is there, and which would pull
+    # the sources of psycopg2 although psycopg2-binary serves
+    addons = [line for line in lines if line.startswith("odoo-addon-")]
+    libraries = [line for line in lines if line and line not in addons]
+    _pip("install", "--quiet", *libraries)
+    if addons:
+        _pip("install", "--quiet", "--no-deps", *addons)
 
 
 def _pip(*arguments):
