@@ -103,8 +103,9 @@ def _search(program: Program, root: Path) -> Path | None:
 
 
 def _write_start_script(script: Path, path: Path, root: Path) -> None:
-    libraries = {library.parent for library in root.glob("**/*.so*")}
-    folders = [f for f in libraries if "usr/lib" in str(f) and "modules" not in str(f)]
+    # packages ship libraries in both, on a machine one is a link to the other
+    libraries = [*root.glob("lib/**/*.so*"), *root.glob("usr/lib/**/*.so*")]
+    folders = {library.parent for library in libraries}
     script.write_text(
         "#!/bin/sh\n"
         f'LD_LIBRARY_PATH="{":".join(sorted(map(str, folders)))}'
