@@ -1,0 +1,16 @@
+{
+    "name": "Cloud Platform",
+    "summary": "Refuses an environment that could damage another one's data",
+    "version": "19.0.1.0.0",
+    "category": "Tools",
+    "author": "Odoo Stateless contributors",
+    "license": "LGPL-3",
+    "depends": [
+        "session_redis",
+        "logging_json",
+        "monitoring_status",
+        "server_environment",
+    ],
+    "external_dependencies": {"python": ["pydantic-settings"]},
+    "post_load": "post_load",
+}

@@ -1,0 +1,141 @@
+"""Stop a server whose configuration is wrong.
+
+Odoo goes on serving when the load of a database fails, so the process is ended here.
+"""
+
+import logging
+import mmap
+import os
+import sys
+from collections.abc import Callable
+
+import odoo
+import odoo.cli
+from odoo.cli.server import rm_pid_file
+from odoo.service import server
+
+from .environment import environment_folder_faults
+from .faults import ConfigurationError, Fault, settings_faults
+from .settings import CloudPlatformSettings
+
+_logger = logging.getLogger(__name__)
+
+#: exit status of a server with a wrong configuration: EX_CONFIG of sysexits.h
+EXIT_CONFIGURATION = 78
+#: with this one the master of a prefork server stops everything instead of starting
+#: another child (odoo.service.server.PreforkServer.process_zombie)
+EXIT_CHILD = 3
+#: commands that serve; odoo shell, odoo cloudcheck and anthem (None) must go on, or
+#: the configuration could not be repaired with them
+SERVING_COMMANDS = ("server", "start")
+
+MESSAGE_BYTES = 1 << 16
+
+#: functions that return the faults of variables, called before any database is loaded
+_variable_faults: list[Callable[[], list[Fault]]] = []
+#: databases that have passed the checks in this process
+_passed: set[str] = set()
+#: where a child leaves its message for the master of a prefork server
+_message: mmap.mmap | None = None
+
+
+def register_variable_faults(variable_faults: Callable[[], list[Fault]]) -> None:
+    """Have variables checked before any database is loaded.
+
+    :param variable_faults: returns what is wrong with them
+    """
+    if variable_faults not in _variable_faults:
+        _variable_faults.append(variable_faults)
+
+
+def share_message() -> None:
+    """Make the memory through which children tell the master why they refused."""
+    global _message
+    if _message is None:
+        _message = mmap.mmap(-1, MESSAGE_BYTES)
+
+
+def shared_message() -> str:
+    """Return what a child left for the master, or an empty string."""
+    if _message is None:
+        return ""
+    return _message[:].rstrip(b"\0").decode(errors="replace")
+
+
+def environment_faults() -> list[Fault]:
+    """Return the faults that can be told without a database."""
+    faults = settings_faults(CloudPlatformSettings)
+    if not faults:
+        faults += environment_folder_faults(CloudPlatformSettings())
+    for variable_faults in _variable_faults:
+        faults += variable_faults()
+    return faults
+
+
+def is_serving() -> bool:
+    """Tell whether this process is a server, which must stop when it is wrong."""
+    return odoo.cli.COMMAND in SERVING_COMMANDS
+
+
+def check_environment() -> None:
+    """Stop the server, before it loads a database, when a variable is wrong."""
+    if not is_serving() or not (faults := environment_faults()):
+        return
+    error = ConfigurationError(faults)
+    if is_unsafe():
+        _logger.warning("ODOO_CLOUD_PLATFORM_UNSAFE is set, although: %s", error)
+        return
+    refuse(str(error))
+
+
+def is_unsafe() -> bool:
+    """Tell whether the checks are to be skipped."""
+    # an invalid flag is a fault of its own, and skips nothing
+    return not settings_faults(CloudPlatformSettings) and CloudPlatformSettings().unsafe
+
+
+def passed(dbname: str) -> None:
+    """Remember that a database was served by this process with a good configuration."""
+    _passed.add(dbname)
+
+
+def refuse_database(dbname: str, error: ConfigurationError, ready: bool) -> None:
+    """Stop the server because of the configuration of a database.
+
+    A later reload of the registry (a custom field was added, an addon installed) does
+    not stop a server that works for its users: the faults are logged.
+
+    :param ready: the registry serves already
+    """
+    if not is_serving() or ready or dbname in _passed:
+        _logger.error("Database %s: %s", dbname, error)
+        return
+    refuse(f"Database {dbname}: {error}")
+
+
+def refuse(message: str) -> None:
+    """End this process with a message as the last log record.
+
+    It ends at once: an exception would be turned into a page by a request's thread,
+    and would give waiting threads the time to serve a half-loaded registry.
+    """
+    _logger.critical("%s\nThis server does not start.", message)
+    status = EXIT_CONFIGURATION
+    if _is_child():
+        status = EXIT_CHILD
+        if _message is not None:
+            data = message.encode()[:MESSAGE_BYTES]
+            _message[: len(data)] = data
+    else:
+        rm_pid_file(os.getpid())
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _is_child():
+    running = server.server
+    return odoo.evented or (
+        isinstance(running, server.PreforkServer) and running.pid != os.getpid()
+    )

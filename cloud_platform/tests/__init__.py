@@ -1,0 +1,1 @@
+from . import common, test_checks, test_faults, test_install, test_startup

@@ -1,0 +1,1 @@
+The platform `exoscale` for `cloud_platform`: S3 and statsd.
