@@ -108,6 +108,8 @@ def _write_start_script(script: Path, path: Path, root: Path) -> None:
     folders = {library.parent for library in libraries}
     script.write_text(
         "#!/bin/sh\n"
+        # Chromium without any font draws no text
+        f'[ -e /etc/fonts ] || export FONTCONFIG_SYSROOT="{root}"\n'
         f'LD_LIBRARY_PATH="{":".join(sorted(map(str, folders)))}'
         '${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" \\\n'
         f'exec "{path}" "$@"\n'
