@@ -10,7 +10,7 @@ MASK = "***"
 _PARAMETER = re.compile(
     r"""(?ix)
     (
-        (?<![a-z0-9])
+        (?: (?<![a-z0-9]) | (?<=%[0-9a-f][0-9a-f]) )
         # bounded, so that no text can make the search slow
         (?: [a-z0-9_.-]{0,32} (?: token|secret|passw(?:or)?d|passwd|pwd|api_?key )
           | session_?id | sid | signature | hash | auth | x-amz-signature

@@ -6,7 +6,7 @@ file as ``odoo.cli.cloudserver``.
 
 import odoo.cli
 from odoo import netsvc
-from odoo.addons.logging_json.post_load import post_load
+from odoo.addons.logging_json.patches import post_load
 from odoo.cli import Command
 from odoo.cli import server as server_command
 

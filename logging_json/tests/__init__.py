@@ -1,0 +1,1 @@
+from . import test_context, test_formatter, test_mask, test_server, test_settings
