@@ -1,3 +1,4 @@
+import logging
 import os
 from unittest.mock import patch
 
@@ -216,7 +217,7 @@ class TestEnvironments(CheckCase):
     def test_another_environment_follows_the_rules_of_dev_and_is_told(self):
         self.set_environment("staging", ODOO_SESSION_REDIS=None)
         self.set_parameters("file")
-        with self.assertLogs("odoo.addons.cloud_platform", "INFO") as logs:
+        with self.assertLogs("odoo.addons.cloud_platform", logging.INFO) as logs:
             self.platform._check_at_load()
         self.assertIn("staging follows the rules of dev", logs.output[0])
         self.set_parameters("s3://")

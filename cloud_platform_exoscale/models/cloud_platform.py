@@ -30,10 +30,14 @@ class CloudPlatform(models.AbstractModel):
         _keys, separator, own_bucket = configuration.location.rpartition("@")
         if separator:
             bucket, bucket_setting = own_bucket, "ir_attachment.location"
-        readonly = self.env["ir.config_parameter"].sudo().get_param(READONLY, "")
+        readonly = bool(variable_value(settings, "AWS_ATTACHMENT_READONLY"))
+        readonly_setting = "AWS_ATTACHMENT_READONLY"
+        parameter = self.env["ir.config_parameter"].sudo().get_param(READONLY, "")
+        if not readonly and str2bool(parameter, False):
+            readonly, readonly_setting = True, READONLY
         return ObjectStore(
             bucket=bucket.replace("{db}", self.env.cr.dbname),
-            readonly=bool(variable_value(settings, "AWS_ATTACHMENT_READONLY"))
-            or str2bool(readonly, False),
+            readonly=readonly,
             bucket_setting=bucket_setting,
+            readonly_setting=readonly_setting,
         )

@@ -1,0 +1,126 @@
+import os
+from unittest.mock import patch
+
+from odoo.tests import TransactionCase, tagged
+from odoo.tools import config
+
+ENVIRONMENT = {
+    "ODOO_SESSION_REDIS": "1",
+    "ODOO_SESSION_REDIS_HOST": "redis.example",
+    "ODOO_SESSION_REDIS_PASSWORD": "open-sesame",
+    "AWS_HOST": "sos-ch-gva-2.exo.io",
+    "AWS_REGION": "ch-gva-2",
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+}
+OURS = ("AWS_", "ODOO_SESSION_REDIS", "ODOO_STATSD", "STATSD_", "ODOO_CLOUD")
+
+
+@tagged("post_install", "-at_install")
+class TestExoscale(TransactionCase):
+    """What the platform makes of the variables and parameters of attachment_s3."""
+
+    def setUp(self):
+        super().setUp()
+        self.platform = self.env["cloud.platform"]
+
+    def set_environment(self, environment, **variables):
+        values = {
+            "RUNNING_ENV": environment,
+            "ODOO_SESSION_REDIS_PREFIX": f"acme-odoo-{environment}",
+            **ENVIRONMENT,
+            **variables,
+        }
+        others = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
+        for patcher in (
+            patch.dict(os.environ, others | values, clear=True),
+            patch.dict(config._runtime_options, {"running_env": environment}),
+        ):
+            patcher.start()
+            self.addCleanup(patcher.stop)
+
+    def faults(self, location="s3://"):
+        set_param = self.env["ir.config_parameter"].set_param
+        set_param("cloud.platform.kind", "exoscale")
+        set_param("ir_attachment.location", location)
+        return self.platform._find_faults()
+
+    def subjects(self, location="s3://"):
+        return [fault.subject for fault in self.faults(location)]
+
+    def test_prod_with_its_bucket_is_right(self):
+        self.set_environment("prod", AWS_BUCKETNAME="acme-odoo-prod")
+        self.assertEqual(self.faults(), [])
+
+    def test_prod_without_a_bucket(self):
+        for name in ("", "acme", "acme-odoo-test", "Acme-odoo-prod"):
+            with self.subTest(bucket=name):
+                self.set_environment("prod", AWS_BUCKETNAME=name)
+                self.assertEqual(self.subjects(), ["AWS_BUCKETNAME"])
+
+    def test_database_name_in_the_bucket_name(self):
+        self.set_environment("prod", AWS_BUCKETNAME="{db}-odoo-prod")
+        with patch.object(self.env.cr, "dbname", "acme"):
+            self.assertEqual(self.faults(), [])
+        with patch.object(self.env.cr, "dbname", "Acme"):
+            self.assertEqual(self.subjects(), ["AWS_BUCKETNAME"])
+
+    def test_bucket_in_the_location_takes_precedence(self):
+        self.set_environment("prod", AWS_BUCKETNAME="acme-odoo-prod")
+        location = "s3://key:open-sesame@acme-odoo-{}"
+        self.assertEqual(self.faults(location.format("prod")), [])
+        [fault] = self.faults(location.format("test"))
+        self.assertEqual(fault.subject, "ir_attachment.location")
+        self.assertNotIn("open-sesame", str(fault))
+
+    def test_location_on_integration_may_not_name_the_production_bucket(self):
+        self.set_environment("integration", AWS_BUCKETNAME="acme-odoo-integration")
+        subjects = self.subjects("s3://key:open-sesame@acme-odoo-prod")
+        self.assertEqual(subjects, ["AWS_ATTACHMENT_READONLY"])
+
+    def test_integration_reads_the_production_bucket(self):
+        for variable in ("1", "true", "yes"):
+            with self.subTest(variable=variable):
+                self.set_environment(
+                    "integration",
+                    AWS_BUCKETNAME="acme-odoo-prod",
+                    AWS_ATTACHMENT_READONLY=variable,
+                )
+                self.assertEqual(self.faults(), [])
+
+    def test_integration_may_not_write_to_the_production_bucket(self):
+        for variable in ("", "0", "false"):
+            with self.subTest(variable=variable):
+                self.set_environment(
+                    "integration",
+                    AWS_BUCKETNAME="acme-odoo-prod",
+                    AWS_ATTACHMENT_READONLY=variable,
+                )
+                self.assertEqual(self.subjects(), ["AWS_ATTACHMENT_READONLY"])
+
+    def test_readonly_may_be_a_parameter(self):
+        self.env["ir.config_parameter"].set_param("ir_attachment.s3.readonly", "1")
+        self.set_environment("integration", AWS_BUCKETNAME="acme-odoo-prod")
+        self.assertEqual(self.faults(), [])
+        self.set_environment("prod", AWS_BUCKETNAME="acme-odoo-prod")
+        self.assertEqual(self.subjects(), ["ir_attachment.s3.readonly"])
+
+    def test_production_bucket_from_test_and_dev(self):
+        for environment in ("test", "dev"):
+            with self.subTest(environment=environment):
+                self.set_environment(environment, AWS_BUCKETNAME="acme-odoo-prod")
+                self.assertEqual(self.subjects("db"), ["AWS_ATTACHMENT_READONLY"])
+                self.set_environment(environment)
+                self.assertEqual(self.faults("db"), [])
+
+    def test_invalid_variables_are_faults(self):
+        self.set_environment(
+            "prod", AWS_ATTACHMENT_READONLY="maybe", STATSD_PORT="no port"
+        )
+        self.assertEqual(self.subjects(), ["AWS_ATTACHMENT_READONLY", "STATSD_PORT"])
+
+    def test_dry_run_of_the_installation(self):
+        self.set_environment("prod", AWS_BUCKETNAME="acme-odoo-prod")
+        report = self.platform.install("exoscale", dry_run=True)
+        self.assertEqual(report["parameters"]["cloud.platform.kind"], "exoscale")
+        self.assertEqual(report["parameters"]["ir_attachment.location"], "s3://")
