@@ -106,10 +106,15 @@ def _write_start_script(script: Path, path: Path, root: Path) -> None:
     # packages ship libraries in both, on a machine one is a link to the other
     libraries = [*root.glob("lib/**/*.so*"), *root.glob("usr/lib/**/*.so*")]
     folders = {library.parent for library in libraries}
+    fonts = script.with_name("fonts.conf")
+    fonts.write_text(
+        f"<fontconfig><dir>{root}/usr/share/fonts</dir>"
+        f"<cachedir>{root}/var/cache/fontconfig</cachedir></fontconfig>\n"
+    )
     script.write_text(
         "#!/bin/sh\n"
         # Chromium without any font draws no text
-        f'[ -e /etc/fonts ] || export FONTCONFIG_SYSROOT="{root}"\n'
+        f'[ -e /etc/fonts ] || export FONTCONFIG_FILE="{fonts}"\n'
         f'LD_LIBRARY_PATH="{":".join(sorted(map(str, folders)))}'
         '${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" \\\n'
         f'exec "{path}" "$@"\n'
