@@ -35,7 +35,9 @@ def test_ruff_would_format_nothing():
 
 
 def test_pylint_odoo_finds_nothing():
-    assert run("pylint", "--rcfile", ".pylintrc", *project.addons()) == 0
+    # README.rst is what OCA's bot makes of the readme/ fragments, which we have
+    options = ["--rcfile", ".pylintrc", "--disable", "missing-readme"]
+    assert run("pylint", *options, *project.addons()) == 0
 
 
 def test_oca_checks_find_nothing():

@@ -330,6 +330,7 @@ class Supervisor:
         root_key, root_secret = self.secrets["s3_root_key"], self.secrets["s3_root"]
         variables = {
             "PYTHONPATH": str(setup.S3_SERVER),
+            "TMPDIR": str(self.folder),  # for its pid file
             "AUTH": "true",
             "BIND_HOST": "127.0.0.1",
             "SERVICES": "s3,iam,sts",
