@@ -2,12 +2,13 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from odoo import models
 from odoo.exceptions import AccessError
 from odoo.tools import SQL, config
 
-from .. import startup
+from .. import probes, startup
 from ..environment import named_environment
 from ..faults import (
     CloudPlatformError,
@@ -15,6 +16,7 @@ from ..faults import (
     Fault,
     settings_faults,
 )
+from ..probes import Result
 from ..sessions import session_faults, session_store
 from ..settings import CloudPlatformSettings
 
@@ -131,6 +133,21 @@ class CloudPlatform(models.AbstractModel):
             self.env._("writes to a production bucket"): self._check_bucket_writes,
             self.env._("sessions in Redis"): self._check_sessions,
             self.env._("prefix of sessions"): self._check_session_prefix,
+        }
+
+    def _probes(self, configuration: Configuration) -> dict[str, Callable[[], Result]]:
+        """Return questions to the services, each with its title.
+
+        They are asked in threads, without a cursor, when the variables are valid.
+        """
+        kind, version = configuration.kind, self.env.cr._cnx.server_version
+        addon = f"cloud_platform_{kind}" if kind else "cloud_platform"
+        return {
+            self.env._("server-wide modules"): partial(
+                probes.server_wide_modules, addon
+            ),
+            "PostgreSQL": partial(probes.postgresql, version),
+            "Redis": probes.redis,
         }
 
     # installation
@@ -280,10 +297,44 @@ class CloudPlatform(models.AbstractModel):
                 results[title] = check(configuration)
         return results
 
+    def _report(self, probe: bool = True) -> dict:
+        """Return the outcome of all checks and probes, without secrets.
+
+        :param probe: ask the services too
+        :return: ``environment``, ``kind``, ``location``, ``ok`` and, by their titles,
+            the :class:`Result` of the ``checks`` and of the ``probes``
+        """
+        configuration = self._configuration()
+        checks = {
+            title: Result(faults=faults)
+            for title, faults in self._check_results(configuration).items()
+        }
+        answers = {}
+        if probe and not self._variable_faults(configuration.kind):
+            answers = {
+                title: probes.run(title, question)
+                for title, question in self._probes(configuration).items()
+            }
+        return {
+            "environment": configuration.environment,
+            "kind": configuration.kind,
+            "location": _shown(configuration.location or "file"),
+            "ok": not any(r.faults for r in [*checks.values(), *answers.values()]),
+            "checks": checks,
+            "probes": answers,
+        }
+
     def _check_kind(self, configuration):
-        kinds = self._kinds()
-        if configuration.kind in kinds:
+        if configuration.kind in self._kinds():
             return []
+        if not configuration.kind:
+            return [
+                Fault(
+                    "cloud.platform.kind",
+                    self.env._("is not set"),
+                    self.env._("Run the song of a platform"),
+                )
+            ]
         return [
             Fault(
                 "cloud.platform.kind",
