@@ -138,6 +138,11 @@ class OdooServer:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def live_port(self) -> int:
+        """Port for websockets; without workers no process has them for itself."""
+        return self.websocket_port if self.options.get("workers") else self.port
+
+    @property
     def data_dir(self) -> Path:
         return self.folder / "data"
 
