@@ -3,4 +3,4 @@
 from odoo.addons import server_environment
 
 from . import models
-from .post_load import post_load
+from .patches import post_load

@@ -10,9 +10,9 @@ from . import metrics
 
 # Metric of a remote call, by the path that it comes from.
 _RPC_PATHS = {
-    "/web/dataset/call_button/": "http.button",
-    "/web/dataset/call_kw/": "http.rpc",
-    "/json/2/": "http.rpc",
+    "/web/dataset/call_button": "http.button",
+    "/web/dataset/call_kw": "http.rpc",
+    "/json/2": "http.rpc",
 }
 
 
@@ -72,7 +72,7 @@ class RequestMeasure:
             if path.startswith(prefix):
                 name = prefix_name
                 # Odoo leaves it empty where the path says it all
-                called = called or path[len(prefix) :].replace("/", ".")
+                called = called or path[len(prefix) + 1 :].replace("/", ".")
         model, _dot, method = called.rpartition(".")
         try:
             registry = Registry.registries[getattr(thread, "dbname", None)]

@@ -1,2 +1,2 @@
 from . import models
-from .post_load import post_load
+from .patches import post_load
