@@ -1,6 +1,7 @@
 """One nginx before several front ends, in turn."""
 
 import contextlib
+import os
 import signal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from .project import ROOT
 SITE = ROOT / "deploy" / "nginx" / "odoo.conf.template"
 CONFIGURATION = """\
 daemon off;
+{user}
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
 worker_processes 1;
@@ -22,6 +24,7 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+    add_header X-Front-End $upstream_addr always;
     include {folder}/odoo.conf;
 }}
 """
@@ -54,8 +57,10 @@ class Proxy:
         }.items():
             site = site.replace(f"${{{name}}}", value)
         (self.folder / "odoo.conf").write_text(site)
+        # root's workers would be nobody, who cannot enter root's own folders
+        user = "" if os.geteuid() else "user root;"
         configuration = self.folder / "nginx.conf"
-        configuration.write_text(CONFIGURATION.format(folder=self.folder))
+        configuration.write_text(CONFIGURATION.format(folder=self.folder, user=user))
         command = [programs.require("nginx"), "-e", self.folder / "error.log"]
         log = self.folder / "nginx.log"
         self.process = processes.start([*command, "-c", configuration], log)
