@@ -1,10 +1,9 @@
 import configparser
 from pathlib import Path
 
-from odoo.tests import BaseCase, tagged
-
 from odoo.addons import server_environment_files
 from odoo.addons.server_environment import server_env
+from odoo.tests import BaseCase, tagged
 
 FOLDER = Path(server_environment_files.__file__).parent
 
