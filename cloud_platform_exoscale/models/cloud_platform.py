@@ -1,12 +1,10 @@
 from odoo import models
-from odoo.addons.cloud_platform.faults import variable_value
+from odoo.addons.cloud_platform.faults import Fault
 from odoo.addons.cloud_platform.models.cloud_platform import ObjectStore
-from odoo.tools import str2bool
 
 from ..variables import variable_faults
 
 KIND = "exoscale"
-READONLY = "ir_attachment.s3.readonly"
 
 
 class CloudPlatform(models.AbstractModel):
@@ -19,25 +17,75 @@ class CloudPlatform(models.AbstractModel):
         faults = super()._variable_faults(kind)
         return faults + variable_faults() if kind == KIND else faults
 
+    def _checks(self, kind):
+        checks = super()._checks(kind)
+        if kind == KIND:
+            checks[self.env._("configuration of S3")] = self._check_s3
+        return checks
+
+    def _check_s3(self, configuration):
+        from odoo.addons.attachment_s3.exceptions import S3ConfigurationError
+
+        try:
+            connection = self._s3_configuration(configuration).connection
+        except S3ConfigurationError as error:
+            problem, _colon, expected = str(error).partition(": ")
+            subject, _is, problem = problem.partition(" ")
+            return [Fault(subject, problem, expected.capitalize())]
+        if self._stores_objects(configuration) and not connection.host:
+            return [
+                Fault(
+                    "AWS_HOST",
+                    self.env._("is not set, so that attachments would go to Amazon S3"),
+                    self.env._("Set it to sos-<zone>.exo.io"),
+                )
+            ]
+        return []
+
     def _object_store(self, configuration):
         if configuration.kind != KIND:
             return super()._object_store(configuration)
-        from odoo.addons.attachment_s3.settings import S3Settings
+        from odoo.addons.attachment_s3.configuration import READONLY
+        from odoo.addons.attachment_s3.exceptions import S3ConfigurationError
 
-        settings = S3Settings()
-        bucket_setting = "AWS_BUCKETNAME"
-        bucket = variable_value(settings, bucket_setting) or ""
-        _keys, separator, own_bucket = configuration.location.rpartition("@")
-        if separator:
-            bucket, bucket_setting = own_bucket, "ir_attachment.location"
-        readonly = bool(variable_value(settings, "AWS_ATTACHMENT_READONLY"))
-        readonly_setting = "AWS_ATTACHMENT_READONLY"
-        parameter = self.env["ir.config_parameter"].sudo().get_param(READONLY, "")
-        if not readonly and str2bool(parameter, False):
-            readonly, readonly_setting = True, READONLY
+        try:
+            s3 = self._s3_configuration(configuration)
+        except S3ConfigurationError:
+            return None  # told by _check_s3
+        try:
+            bucket = s3.bucket
+        except S3ConfigurationError:
+            bucket = ""  # told by _check_bucket where one is needed
+        in_location = s3.location and s3.location.bucket
+        in_environment = s3.settings.readonly or not s3.readonly
         return ObjectStore(
-            bucket=bucket.replace("{db}", self.env.cr.dbname),
-            readonly=readonly,
-            bucket_setting=bucket_setting,
-            readonly_setting=readonly_setting,
+            bucket=bucket,
+            readonly=s3.readonly,
+            bucket_setting="ir_attachment.location"
+            if in_location
+            else "AWS_BUCKETNAME",
+            readonly_setting="AWS_ATTACHMENT_READONLY" if in_environment else READONLY,
+        )
+
+    def _s3_configuration(self, configuration):
+        """Return what attachment_s3 makes of a configuration.
+
+        :raises S3ConfigurationError: for a wrong parameter, without its secrets
+        """
+        # not at the top: an import before attachment_s3 is loaded would skip its
+        # post_load
+        from odoo.addons.attachment_s3.configuration import (
+            HOST,
+            READONLY,
+        )
+        from odoo.addons.attachment_s3.configuration import (
+            configuration as s3_configuration,
+        )
+
+        get_param = self.env["ir.config_parameter"].sudo().get_param
+        return s3_configuration(
+            self.env.cr.dbname,
+            configuration.location,
+            get_param(HOST),
+            get_param(READONLY),
         )
