@@ -9,7 +9,5 @@
     "external_dependencies": {
         "python": ["python-json-logger", "pydantic-settings"],
     },
-    "data": [],
-    "installable": True,
     "post_load": "post_load",
 }

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import re
 import threading
+from dataclasses import dataclass
 
 from odoo.tools import config
 
@@ -25,6 +26,48 @@ def sanitize(part):
     return _UNSAFE.sub("_", str(part))[:_MAX_PART_CHARS] or "_"
 
 
+@dataclass(frozen=True)
+class Metric:
+    """What a metric is.
+
+    :ivar str kind: ``ms`` (timing), ``c`` (counter) or ``g`` (gauge)
+    :ivar tuple labels: further parts of the name, or DogStatsD tags
+    :ivar str description: what is measured, and where it is not said by the kind the
+        unit
+    """
+
+    kind: str
+    labels: tuple[str, ...]
+    description: str
+
+
+NAMES = {
+    "http.request": Metric("ms", (), "a request, until its answer begins"),
+    "http.status": Metric("c", ("status",), "requests by class of HTTP status (2xx…)"),
+    "http.rpc_error": Metric("c", (), "JSON-RPC requests that ended in an error"),
+    "http.sql_queries": Metric("c", (), "SQL queries of requests"),
+    "http.sql_time": Metric("ms", (), "a request's time in PostgreSQL"),
+    "http.button": Metric("ms", ("model", "method"), "a click on a button"),
+    "http.rpc": Metric("ms", ("model", "method"), "another remote call of a method"),
+    "cron.job": Metric("ms", ("job",), "one run of a scheduled action"),
+    "cron.outcome": Metric(
+        "c",
+        ("job", "outcome"),
+        "runs by outcome: fully_done, partially_done, failed, crashed",
+    ),
+    "cron.sql_queries": Metric("c", ("job",), "SQL queries of a scheduled action"),
+    "cron.sql_time": Metric("ms", ("job",), "a run's time in PostgreSQL"),
+    "s3.operation": Metric("ms", ("operation",), "an operation on the object store"),
+    "s3.bytes": Metric("c", ("operation",), "bytes sent to or got from it"),
+    "s3.error": Metric("c", ("operation", "error"), "its errors, by class"),
+    "redis.operation": Metric("ms", ("operation",), "a session operation on Redis"),
+    "redis.error": Metric("c", ("operation", "error"), "its errors, by class"),
+    "worker.memory": Metric(
+        "g", ("kind",), "resident memory of a process (bytes), the last one heard"
+    ),
+}
+
+
 class Metrics:
     """Sends metrics with the customer and the environment in their names.
 
@@ -43,9 +86,10 @@ class Metrics:
             settings.max_packet_bytes,
         )
         self._dogstatsd = settings.dogstatsd
+        environment = settings.environment or config.get("running_env") or "test"
         self._place = {
-            "customer": settings.customer,
-            "environment": settings.environment or config.get("running_env") or "test",
+            "customer": sanitize(settings.customer),
+            "environment": sanitize(environment),
         }
 
     def batch(self):
@@ -54,43 +98,60 @@ class Metrics:
 
 
 class Batch:
-    """Metrics that leave together, in as few packets as possible."""
+    """Metrics that leave together, in as few packets as possible.
+
+    A name that is not in NAMES raises KeyError.
+    """
+
+    # Lines kept before they are sent, even though more may come.
+    _MAX_LINES = 100
 
     def __init__(self, pipeline, dogstatsd, place):
         self._pipeline = pipeline
         self._dogstatsd = dogstatsd
         self._place = place
+        self._lines = 0
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exc_info):
-        self._pipeline.send()
+        self.send()
 
-    def timing(self, name, seconds, **labels):
+    def send(self):
+        self._pipeline.send()
+        self._lines = 0
+
+    def timing(self, name, seconds, *labels):
         """Send how long something took.
 
         :param str name: for instance ``http.request``
         :param float seconds:
-        :param labels: further parts of the name, in this order
+        :param labels: values of the name's labels, in the order of NAMES
         """
         # milliseconds are statsd's unit
-        self._send(name, f"{seconds * 1000:.3f}|ms", labels)
+        self._add(name, f"{seconds * 1000:.3f}|ms", labels)
 
-    def count(self, name, number=1, **labels):
-        self._send(name, f"{number}|c", labels)
+    def count(self, name, number, *labels):
+        """Add to a counter."""
+        self._add(name, f"{number}|c", labels)
 
-    def gauge(self, name, value, **labels):
+    def gauge(self, name, value, *labels):
         """Send a value that replaces the former one, zero or more."""
-        self._send(name, f"{value}|g", labels)
+        self._add(name, f"{value}|g", labels)
 
-    def _send(self, name, value, labels):
-        labels = {key: sanitize(part) for key, part in (self._place | labels).items()}
+    def _add(self, name, value, labels):
+        keys = NAMES[name].labels
+        parts = [sanitize(label) for label in labels]
         if self._dogstatsd:
-            tags = ",".join(f"{key}:{part}" for key, part in labels.items())
-            self._pipeline._send_stat(name, f"{value}|#{tags}", 1)
+            tags = dict(self._place) | dict(zip(keys, parts, strict=True))
+            value += "|#" + ",".join(f"{key}:{part}" for key, part in tags.items())
         else:
-            self._pipeline._send_stat(".".join([name, *labels.values()]), value, 1)
+            name = ".".join([name, *self._place.values(), *parts])
+        self._pipeline._send_stat(name, value, 1)
+        self._lines += 1
+        if self._lines >= self._MAX_LINES:
+            self.send()
 
 
 _lock = threading.Lock()

@@ -5,21 +5,15 @@ static files, 404, authentication, retries and the commit included.
 """
 
 import logging
-from contextvars import ContextVar
 
 from pydantic import ValidationError
 
 from odoo import http
 
-from . import metrics
-from .requests import RequestMeasure
+from . import metrics, requests
 from .settings import StatsdSettings, StatsdSettingsError
 
 _logger = logging.getLogger(__name__)
-
-_current: ContextVar[RequestMeasure | None] = ContextVar(
-    "monitoring_statsd", default=None
-)
 
 _patched = False
 
@@ -45,15 +39,10 @@ def _measure_requests():
     application_call = http.Application.__call__
 
     def __call__(self, environ, start_response):
-        measure = RequestMeasure(environ)
-        token = _current.set(measure)
-        try:
+        with requests.RequestMeasure(environ) as measure:
             return application_call(
                 self, environ, measure.start_response(start_response)
             )
-        finally:
-            _current.reset(token)
-            measure.send()
 
     http.Application.__call__ = __call__
 
@@ -61,6 +50,6 @@ def _measure_requests():
     # the routing type.
     class JsonRPCDispatcher(http._dispatchers["jsonrpc"]):
         def handle_error(self, exc):
-            if measure := _current.get():
+            if measure := requests.current():
                 measure.rpc_error = True
             return super().handle_error(exc)

@@ -2,11 +2,12 @@
 
 import threading
 import time
+from contextvars import ContextVar
 
 from odoo.modules.registry import Registry
 from odoo.service.server import thread_local
 
-from . import metrics
+from . import memory, metrics
 
 # Metric of a remote call, by the path that it comes from.
 _RPC_PATHS = {
@@ -14,6 +15,16 @@ _RPC_PATHS = {
     "/web/dataset/call_kw": "http.rpc",
     "/json/2": "http.rpc",
 }
+
+
+_current: ContextVar["RequestMeasure | None"] = ContextVar(
+    "monitoring_statsd", default=None
+)
+
+
+def current():
+    """Return the RequestMeasure of the running request, or None."""
+    return _current.get()
 
 
 class RequestMeasure:
@@ -28,6 +39,15 @@ class RequestMeasure:
         self._started = time.perf_counter()
         self._status = 500
         self.rpc_error = False
+        self._batch = None
+
+    def __enter__(self):
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(self, *exc_info):
+        _current.reset(self._token)
+        self.send()
 
     def start_response(self, start_response):
         """Wrap the server's function to note the status."""
@@ -38,27 +58,35 @@ class RequestMeasure:
 
         return wrapped
 
+    def batch(self):
+        """Return the Batch that is sent when the request ends, or None when metrics
+        are off."""
+        if self._batch is None and (active := metrics.active()):
+            self._batch = active.batch()
+        return self._batch
+
     def send(self):
         """Send the metrics; never raises."""
         seconds = time.perf_counter() - self._started
         with metrics.errors_logged():
-            if active := metrics.active():
-                with active.batch() as batch:
+            if batch := self.batch():
+                with batch:
                     self._fill(batch, seconds)
 
     def _fill(self, batch, seconds):
         thread = threading.current_thread()
         batch.timing("http.request", seconds)
-        batch.count("http.status", status=f"{self._status // 100}xx")
+        batch.count("http.status", 1, f"{self._status // 100}xx")
         # gone when the access log has been written
         if queries := getattr(thread, "query_count", 0):
             batch.count("http.sql_queries", queries)
             batch.timing("http.sql_time", getattr(thread, "query_time", 0))
         if self.rpc_error:
-            batch.count("http.rpc_error")
+            batch.count("http.rpc_error", 1)
         name, model, method = self._remote_call(thread)
         if name:
-            batch.timing(name, seconds, model=model, method=method)
+            batch.timing(name, seconds, model, method)
+        memory.sample(batch, "http")
 
     def _remote_call(self, thread):
         """Return the metric's name, the model and the method, or three times None.

@@ -3,7 +3,7 @@ import time
 
 from odoo import models
 
-from .. import metrics
+from .. import memory, metrics, observers
 
 # Odoo's cursor adds to these attributes of the thread.
 _COUNTERS = ("query_count", "query_time")
@@ -11,6 +11,12 @@ _COUNTERS = ("query_count", "query_time")
 
 class IrCron(models.Model):
     _inherit = "ir.cron"
+
+    def _register_hook(self):
+        """Listen to the stores of this server: now all addons are imported."""
+        res = super()._register_hook()
+        observers.connect()
+        return res
 
     @classmethod
     def _run_job(cls, job):
@@ -47,7 +53,8 @@ class IrCron(models.Model):
         with metrics.errors_logged():
             if active := metrics.active():
                 with active.batch() as batch:
-                    batch.timing("cron.job", seconds, job=name)
-                    batch.count("cron.outcome", job=name, outcome=outcome)
-                    batch.count("cron.sql_queries", queries, job=name)
-                    batch.timing("cron.sql_time", query_seconds, job=name)
+                    batch.timing("cron.job", seconds, name)
+                    batch.count("cron.outcome", 1, name, outcome)
+                    batch.count("cron.sql_queries", queries, name)
+                    batch.timing("cron.sql_time", query_seconds, name)
+                    memory.sample(batch, "cron")

@@ -1,13 +1,16 @@
 import os
+import re
 from unittest.mock import patch
 
 from odoo.tests import BaseCase, tagged
-from odoo.tools import config, mute_logger
+from odoo.tools import config, file_path, mute_logger
 
 from .. import metrics, patches
 from ..metrics import sanitize
 from ..settings import StatsdSettings
 from .common import StatsdMixin
+
+_KINDS = {"ms": "timing", "c": "counter", "g": "gauge"}
 
 
 @tagged("post_install", "-at_install")
@@ -26,15 +29,15 @@ class TestMetrics(StatsdMixin, BaseCase):
     def test_customer_and_environment_are_in_the_name(self):
         self.start_statsd(STATSD_CUSTOMER="a.b c", STATSD_PREFIX="erp.odoo")
         with metrics.active().batch() as batch:
-            batch.count("thing", 3, label="x.y")
-            batch.timing("time", 0.25)
-            batch.gauge("level", 7)
+            batch.count("http.status", 3, "x.y")
+            batch.timing("http.request", 0.25)
+            batch.gauge("worker.memory", 7, "http")
         self.assertEqual(
             self.statsd.lines("erp"),
             [
-                "erp.odoo.thing.a_b_c.prod.x_y:3|c",
-                "erp.odoo.time.a_b_c.prod:250.000|ms",
-                "erp.odoo.level.a_b_c.prod:7|g",
+                "erp.odoo.http.status.a_b_c.prod.x_y:3|c",
+                "erp.odoo.http.request.a_b_c.prod:250.000|ms",
+                "erp.odoo.worker.memory.a_b_c.prod.http:7|g",
             ],
         )
         self.assertEqual(len(self.statsd.packets), 1)
@@ -43,27 +46,55 @@ class TestMetrics(StatsdMixin, BaseCase):
         self.start_statsd(STATSD_MAXUDPSIZE="128")
         with metrics.active().batch() as batch:
             for number in range(20):
-                batch.count(f"thing{number}")
-        self.statsd.lines("odoo.thing19.")
+                batch.count("http.status", 1, number)
+        self.statsd.lines("odoo.http.status.acme.prod.19:")
         self.assertGreater(len(self.statsd.packets), 1)
         self.assertLessEqual(max(map(len, self.statsd.packets)), 128)
 
     def test_dogstatsd_tags(self):
         self.start_statsd(STATSD_DOGSTATSD="1")
         with metrics.active().batch() as batch:
-            batch.count("thing", model="res.partner")
+            batch.timing("http.rpc", 1, "res.partner", "read")
         self.assertEqual(
             self.statsd.lines("odoo"),
-            ["odoo.thing:1|c|#customer:acme,environment:prod,model:res_partner"],
+            [
+                "odoo.http.rpc:1000.000|ms|#customer:acme,environment:prod,"
+                "model:res_partner,method:read"
+            ],
         )
 
     def test_environment_is_the_running_one_by_default(self):
         self.start_statsd(STATSD_ENVIRONMENT="")
         with metrics.active().batch() as batch:
-            batch.count("thing")
+            batch.count("http.rpc_error", 1)
         self.assertEqual(
             self.statsd.lines("odoo"),
-            [f"odoo.thing.acme.{sanitize(config['running_env'])}:1|c"],
+            [f"odoo.http.rpc_error.acme.{sanitize(config['running_env'])}:1|c"],
+        )
+
+    def test_long_batch_is_sent_in_parts(self):
+        self.start_statsd()
+        batch = metrics.active().batch()
+        for number in range(150):
+            batch.count("http.status", 1, number)
+        self.statsd.lines("odoo.http.status.acme.prod.99:")
+        self.assertLess(len(batch._pipeline._stats), 60)
+
+    def test_every_metric_is_in_the_documentation(self):
+        path = file_path("monitoring_statsd/readme/USAGE.md")
+        with open(path, encoding="utf-8") as file:
+            rows = re.findall(
+                r"^\| `([a-z0-9_.]+?)(\.<[^`]*)?` \| (\S+) \|", file.read(), re.M
+            )
+        self.assertEqual(
+            {
+                name: (kind, tuple(re.findall(r"<(\w+)>", labels)))
+                for name, labels, kind in rows
+            },
+            {
+                name: (_KINDS[metric.kind], metric.labels)
+                for name, metric in metrics.NAMES.items()
+            },
         )
 
     def test_off_by_default(self):

@@ -5,7 +5,7 @@ from odoo.http import Application
 from odoo.tests import HttpCase, tagged
 from odoo.tools import mute_logger
 
-from .. import metrics
+from .. import memory, metrics
 from .common import StatsdMixin
 
 
@@ -45,6 +45,23 @@ class TestRequests(StatsdMixin, HttpCase):
         self.assertRegex(lines[2], r"^odoo\.http\.sql_queries\.acme\.prod:\d+\|c$")
         self.assertRegex(lines[3], r"^odoo\.http\.sql_time\.acme\.prod:\d+\.\d{3}\|ms$")
         self.assertEqual(len(self.statsd.packets), 1)
+
+    def test_memory_of_the_process_now_and_then(self):
+        with patch.object(memory, "_next_sample", 0):
+            for _turn in range(3):
+                self.url_open("/web/login")
+        self.statsd.lines("odoo.worker.memory.")
+        self.statsd.lines("odoo.http.status.")
+        samples = [
+            line
+            for packet in self.statsd.packets
+            for line in packet.split("\n")
+            if ".memory." in line
+        ]
+        self.assertRegex(
+            samples[0], r"^odoo\.worker\.memory\.acme\.prod\.threaded:\d{7,}\|g$"
+        )
+        self.assertEqual(len(samples), 1)
 
     def test_static_file_is_counted_once(self):
         self.assertEqual(self.url_open("/web/static/img/logo.png").status_code, 200)
