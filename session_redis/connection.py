@@ -1,0 +1,163 @@
+"""A client of redis-py for the settings."""
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from .settings import Settings, addresses
+
+#: seconds between two tries: the first is repeated at once or nearly so
+BACKOFF_BASE_SECONDS = 0.02
+BACKOFF_CAP_SECONDS = 0.2
+
+
+class BlockingSentinelConnectionPool(
+    SentinelConnectionPool, redis.BlockingConnectionPool
+):
+    """Connections to the present master, of which there are at most so many."""
+
+
+def connect(settings: Settings) -> redis.Redis | RedisCluster:
+    """Return a client; it connects when it is first used, and survives a fork.
+
+    Everything that can wait has a bound, since redis-py's own defaults let one call
+    hang for about a minute.
+
+    :param settings: from :func:`settings.load`, which has refused a bad URL
+    """
+    options = _connection_options(settings)
+    if settings.cluster:
+        return _cluster(settings, options)
+    pool_options = {
+        "max_connections": settings.pool_size,
+        "timeout": settings.pool_timeout,
+    }
+    if settings.sentinel_host:
+        sentinel = Sentinel(
+            addresses(settings.sentinel_host, settings.sentinel_port),
+            sentinel_kwargs=_sentinel_options(settings),
+        )
+        return sentinel.master_for(
+            settings.sentinel_master_name,
+            connection_pool_class=BlockingSentinelConnectionPool,
+            db=settings.db,
+            **_credentials(settings),
+            **_tls(settings, settings.tls),
+            **options,
+            **pool_options,
+        )
+    if settings.url:
+        url = settings.url.get_secret_value()
+        pool = redis.BlockingConnectionPool.from_url(
+            url,
+            **_tls(settings, url.startswith("rediss://"), keyword=False),
+            **options,
+            **pool_options,
+        )
+        return redis.Redis(connection_pool=pool)
+    tls = _tls(settings, settings.tls, keyword=False)
+    pool = redis.BlockingConnectionPool(
+        connection_class=redis.SSLConnection if settings.tls else redis.Connection,
+        host=settings.host or "localhost",
+        port=settings.port,
+        db=settings.db,
+        **_credentials(settings),
+        **tls,
+        **options,
+        **pool_options,
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+def describe(settings: Settings) -> str:
+    """Say where the sessions are, without any secret."""
+    if settings.url:
+        parts = redis.connection.parse_url(settings.url.get_secret_value())
+        if path := parts.get("path"):
+            place = f"unix socket {path}"
+        else:
+            place = f"{parts.get('host', 'localhost')}:{parts.get('port', 6379)}"
+        place += f", database {parts.get('db', 0)}"
+    elif settings.sentinel_host:
+        place = (
+            f"master {settings.sentinel_master_name} of {settings.sentinel_host}, "
+            f"database {settings.db}"
+        )
+    else:
+        place = f"{settings.host or 'localhost'}:{settings.port}"
+        place += ", cluster" if settings.cluster else f", database {settings.db}"
+    return f"{place}, prefix {settings.prefix or '(none)'}"
+
+
+def _connection_options(settings):
+    return {
+        "socket_connect_timeout": settings.connect_timeout,
+        "socket_timeout": settings.timeout,
+        "retry": Retry(
+            ExponentialWithJitterBackoff(
+                base=BACKOFF_BASE_SECONDS, cap=BACKOFF_CAP_SECONDS
+            ),
+            settings.retries,
+        ),
+        "client_name": settings.client_name,
+        # RESP3 adds a handshake and notifications that nobody here reads
+        "protocol": 2,
+    }
+
+
+def _credentials(settings):
+    return {"username": settings.username, "password": settings.secret_password()}
+
+
+def _sentinel_options(settings):
+    options = _connection_options(settings)
+    # the next sentinel is the better retry
+    options["retry"] = Retry(ExponentialWithJitterBackoff(), 0)
+    password = settings.sentinel_password
+    return {
+        **options,
+        "username": settings.sentinel_username,
+        "password": password.get_secret_value() if password else None,
+        **_tls(settings, settings.tls),
+    }
+
+
+def _tls(settings, enabled, keyword=True):
+    """Return options for TLS.
+
+    :param keyword: whether the callee takes ``ssl`` rather than a connection class
+    """
+    if not enabled:
+        return {}
+    return {
+        **({"ssl": True} if keyword else {}),
+        "ssl_ca_certs": settings.tls_ca and str(settings.tls_ca),
+        "ssl_certfile": settings.tls_cert and str(settings.tls_cert),
+        "ssl_keyfile": settings.tls_key and str(settings.tls_key),
+    }
+
+
+def _cluster(settings, options):
+    options = {
+        **options,
+        "max_connections": settings.pool_size,
+    }
+    if settings.url:
+        return RedisCluster.from_url(
+            settings.url.get_secret_value(),
+            **_tls(
+                settings,
+                settings.url.get_secret_value().startswith("rediss://"),
+                keyword=False,
+            ),
+            **options,
+        )
+    nodes = addresses(settings.host or "localhost", settings.port)
+    return RedisCluster(
+        startup_nodes=[ClusterNode(host, port) for host, port in nodes],
+        **_credentials(settings),
+        **_tls(settings, settings.tls),
+        **options,
+    )

@@ -1,0 +1,1 @@
+Keep HTTP sessions in Redis.

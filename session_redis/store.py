@@ -1,0 +1,522 @@
+"""Odoo's session store over Redis."""
+
+import functools
+import itertools
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+
+import psycopg2
+from redis.exceptions import RedisClusterException, RedisError
+
+from odoo import http
+from odoo.http import (
+    SESSION_DELETION_TIMER,
+    STORED_SESSION_BYTES,
+    _session_identifier_re,
+)
+from odoo.tools import config
+from odoo.tools._vendor import sessions
+
+from . import record
+from .exceptions import SessionStoreUnavailable
+from .observer import observers
+from .record import Previous, Stored, short
+from .session import RedisSession
+from .settings import Settings
+
+_logger = logging.getLogger(__name__)
+
+#: how often a write is tried again because others have changed the same session
+MAX_CONFLICTS = 64
+#: identifiers per pipeline
+BATCH = 1000
+#: A session in use is written again when its record is older than a twentieth of its
+#: lifetime, at most this long: often enough that "unused for a week" means what it
+#: says, and far from a write per request. Odoo's own traces of devices use an hour.
+MAX_RENEWAL_SECONDS = 3600
+#: ten years: whoever sets more means "never"
+MAX_LIFETIME_SECONDS = 3650 * 24 * 60 * 60
+
+# KEYS: session, previous. ARGV: version that was read, or "" when there was none; new
+# version, new value, its life in ms; value and life of "previous" for a rotation.
+# Returns 1 (written, maybe by an earlier try whose answer was lost), 0 (deleted
+# meanwhile) or both present values (changed meanwhile).
+_WRITE = f"""
+local current = redis.call('GET', KEYS[1])
+if not current then
+  if ARGV[1] ~= '' then return 0 end
+else
+  local version = string.sub(current, {record.VERSION_SLICE})
+  if version == ARGV[2] then return 1 end
+  if version ~= ARGV[1] then return {{current, redis.call('GET', KEYS[2])}} end
+end
+redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
+if ARGV[5] then redis.call('SET', KEYS[2], ARGV[5], 'PX', ARGV[6]) end
+return 1
+"""
+
+# KEYS: session, previous. ARGV: digest of the session id that asks for the deletion.
+# Whoever holds the present session id or its predecessor ends the login as a whole.
+_DELETE = f"""
+local current = redis.call('GET', KEYS[1])
+if not current then return 0 end
+if string.sub(current, {record.DIGEST_SLICE}) ~= ARGV[1] then
+  local previous = redis.call('GET', KEYS[2])
+  if not previous then return 0 end
+  if string.sub(previous, 1, {record.DIGEST_BYTES}) ~= ARGV[1] then return 0 end
+end
+return redis.call('DEL', KEYS[1], KEYS[2])
+"""
+
+
+class RedisSessionStore(sessions.SessionStore):
+    """Where Odoo loads and saves sessions, with the methods of its own file store.
+
+    Every method raises :class:`SessionStoreUnavailable` when Redis cannot be asked:
+    none ever takes a session for missing because of an outage.
+
+    :param settings: lifetimes and prefix
+    :param connect: function that returns the client; called when it is first needed
+    """
+
+    def __init__(self, settings: Settings, connect: Callable):
+        super().__init__(session_class=RedisSession)
+        self._settings = settings
+        self._connect = connect
+        self._key_prefix = (
+            f"session:{settings.prefix}:" if settings.prefix else ("session:")
+        )
+        #: sessions.max_inactivity_seconds by database, as last seen
+        self._max_inactivity: dict[str, int] = {}
+
+    # Odoo's contract
+
+    def generate_key(self, salt=None):
+        return http.FilesystemSessionStore.generate_key(self, salt)
+
+    def is_valid_key(self, key):
+        return http.FilesystemSessionStore.is_valid_key(self, key)
+
+    def get(self, sid):
+        """Return the session, or a new one when there is none (``is_new`` tells)."""
+        if not self.is_valid_key(sid):
+            return self.new()
+        keys = self._keys(sid)
+        stored = self._decode(sid, *self._run("get", self._client.mget, keys))
+        if stored is None:
+            return self.new()
+        return RedisSession.from_stored(stored, self._renewal_due(stored))
+
+    def save(self, session):
+        """Store a session, unless it was deleted or revoked since it was read.
+
+        Changes that others have made to other keys meanwhile are kept. A session that
+        may not be stored loses its changes, and its request sends no cookie.
+        """
+        self._save(session, self._values(session))
+
+    def delete(self, session):
+        """End a login: the session, also when ``session`` has its previous id."""
+        sid = session.sid
+        if not self.is_valid_key(sid):
+            return
+        self._run("delete", self._eval, _DELETE, sid, record.digest(sid))
+
+    def rotate(self, session, env, soft=False):
+        """Give a session a new id, and store it.
+
+        :param soft: keep the identifier, and let late requests with the old id find
+            their way for two minutes; otherwise the old session is deleted
+        :raises ValueError: when a user is logged in and ``env`` is missing
+        """
+        if session.uid and not env:
+            raise ValueError("rotating a user's session requires an environment")
+        if soft and self._stored(session):
+            self._rotate_soft(session, env)
+        else:
+            self._rotate_hard(session, env)
+
+    def delete_old_sessions(self, session):
+        """Do what is left to do after a rotation: nothing, Redis forgets by itself.
+
+        Only sessions that come from Odoo's files have the mark.
+        """
+        session.pop("gc_previous_sessions", None)
+
+    def vacuum(self, max_lifetime=http.SESSION_LIFETIME):
+        """Do nothing: every key has a time to live."""
+
+    def get_missing_session_identifiers(self, identifiers: Iterable[str]) -> set[str]:
+        """Return the identifiers without a session.
+
+        :raises SessionStoreUnavailable: rather than call a session missing, since
+            Odoo then marks its device as revoked
+        """
+        missing = set()
+        for batch in _batches(set(identifiers)):
+            pipeline = self._client.pipeline(transaction=False)
+            for identifier in batch:
+                pipeline.exists(self._key(identifier))
+            found = self._run("missing", pipeline.execute)
+            missing.update(
+                identifier
+                for identifier, exists in zip(batch, found, strict=True)
+                if not exists
+            )
+        return missing
+
+    def delete_from_identifiers(self, identifiers: list[str]):
+        """End the logins with these identifiers.
+
+        :raises ValueError: when one of them is no identifier
+        """
+        identifiers = list(identifiers)
+        for identifier in identifiers:
+            if not _session_identifier_re.match(identifier):
+                raise ValueError(
+                    "expected a list of session identifiers of "
+                    f"{STORED_SESSION_BYTES} characters"
+                )
+        for batch in _batches(identifiers):
+            pipeline = self._client.pipeline(transaction=False)
+            for identifier in batch:
+                pipeline.delete(*self._keys(identifier))
+            self._run("delete", pipeline.execute)
+
+    # for addons that look at Odoo's files
+
+    @property
+    def path(self) -> str:
+        """Folder of Odoo's own file store, which this store does not create."""
+        return os.path.join(config["data_dir"], "sessions")
+
+    def get_session_filename(self, sid):
+        """Return the file that Odoo's own store has for a session; there is none here.
+
+        :raises ValueError: when the session id is none
+        """
+        if not self.is_valid_key(sid):
+            raise ValueError("Invalid session id")
+        return os.path.join(self.path, sid[:2], sid)
+
+    # reading
+
+    def _decode(self, sid, current, previous):
+        try:
+            return record.decode(sid, current, previous)
+        except record.UnreadableRecord as error:
+            _logger.error("Session %s is ignored: %s", short(sid), error)
+            return None
+
+    def _renewal_due(self, stored):
+        if stored.previous:
+            return False
+        interval = min(stored.lifetime_seconds / 20, MAX_RENEWAL_SECONDS)
+        return time.time() - stored.written_at > interval
+
+    def _stored(self, session):
+        """Return what was read or written under the id that the session has now."""
+        stored = session.stored
+        return stored if stored and stored.sid == session.sid else None
+
+    def _values(self, session):
+        """Return the values to store for a session.
+
+        A request with a rotated session id has other ones in front of it; what it has
+        changed belongs to the successor.
+        """
+        values = dict(session)
+        stored = self._stored(session)
+        if stored and stored.previous:
+            return record.changed(
+                stored.view(), values, stored.values(), ignore=record.PREVIOUS_ONLY
+            )
+        return values
+
+    # writing
+
+    def _save(self, session, values):
+        """Store values, merged with those of others.
+
+        :return: whether they were stored
+        """
+        stored = self._stored(session)
+        lifetime = self._lifetime_seconds(session)
+        merged = bool(stored and stored.previous)
+        for _attempt in range(MAX_CONFLICTS):
+            written = Stored(
+                session.sid,
+                record.new_version(),
+                stored.digest if stored else record.digest(session.sid),
+                lifetime,
+                int(time.time()),
+                record.dumps(values),
+                stored.previous if stored else None,
+            )
+            outcome = self._run("save", self._write, stored, written)
+            if outcome == 1:
+                session.stored = written
+                if merged:
+                    session.replace_values(written.view())
+                session.is_dirty = session.is_dirty  # the cookie has to follow
+                session.renewal_due = False
+                return True
+            if outcome == 0:
+                break
+            read = self._decode(session.sid, *outcome)
+            if read is None and session.is_new and not session.stored:
+                # The cookie's identifier is in use with another secret: it was
+                # rotated away long ago, or somebody made it up.
+                session.sid = self.generate_key()
+                return self._save(session, values)
+            values = self._merge(stored, read, values)
+            if values is None:
+                break
+            stored, merged = read, True
+        else:
+            raise SessionStoreUnavailable("too many concurrent changes of one session")
+        self._refuse(session)
+        return False
+
+    def _merge(self, before, now, values):
+        """Merge a request's values with what others have stored meanwhile.
+
+        :param before: what the request has read
+        :param now: what is stored
+        :return: the values to store, or ``None`` when the request may not write
+        """
+        if now is None:
+            return None
+        return record.merge(
+            before.values() if before else {},
+            values,
+            now.values(),
+            rotated=bool(now.previous),
+        )
+
+    def _refuse(self, session):
+        _logger.info(
+            "Session %s was ended meanwhile: changes dropped", short(session.sid)
+        )
+        session.forget_changes()
+
+    def _rotate_soft(self, session, env):
+        stored = session.stored
+        values = self._values(session)
+        token = values.get("session_token")
+        token_changed = session.session_token != stored.view().get("session_token")
+        lifetime = self._lifetime_seconds(session, env)
+        for _attempt in range(MAX_CONFLICTS):
+            if stored.previous:
+                if token_changed:  # the password, say: the token has to follow it
+                    sid = record.successor_sid(session.sid, stored.previous.nonce)
+                    values["session_token"] = self._token(session, sid, env)
+                self._adopt(session, stored, values)
+                return
+            nonce = record.new_nonce()
+            sid = record.successor_sid(session.sid, nonce)
+            previous = Previous(
+                stored.digest,
+                nonce,
+                {
+                    "session_token": token,
+                    "create_time": values.get("create_time"),
+                    "deletion_time": time.time() + SESSION_DELETION_TIMER,
+                },
+            )
+            written = Stored(
+                sid,
+                record.new_version(),
+                record.digest(sid),
+                lifetime,
+                int(time.time()),
+                record.dumps(self._successor_values(session, values, sid, env)),
+            )
+            outcome = self._run("rotate", self._write, stored, written, previous)
+            if outcome == 1:
+                self._become(session, written)
+                return
+            if outcome == 0:
+                break
+            read = self._decode(session.sid, *outcome)
+            values = self._merge(stored, read, values)
+            if values is None:
+                break
+            stored = read
+        else:
+            raise SessionStoreUnavailable("too many concurrent changes of one session")
+        self._refuse(session)
+
+    def _adopt(self, session, stored, values):
+        """Continue with the session id that another request has rotated to."""
+        session.stored = stored
+        if values != stored.values() and not self._save(session, values):
+            return
+        stored = session.stored
+        self._become(
+            session,
+            stored._replace(
+                sid=record.successor_sid(session.sid, stored.previous.nonce),
+                previous=None,
+            ),
+        )
+
+    def _rotate_hard(self, session, env):
+        stored = self._stored(session)
+        sid = self.generate_key()
+        values = self._successor_values(session, dict(session), sid, env)
+        written = Stored(
+            sid,
+            record.new_version(),
+            record.digest(sid),
+            self._lifetime_seconds(session, env),
+            int(time.time()),
+            record.dumps(values),
+        )
+        old_sid = session.sid if stored else None
+        deleted = self._run("rotate", self._replace, old_sid, written)
+        if stored and not deleted:
+            before = stored.values()
+            if session.uid and before.get("uid") == session.uid:
+                # It was revoked while the request kept its login, and did not prove
+                # anew who it is. Nobody has seen the new session id yet.
+                self._run("delete", self._client.delete, self._key(sid))
+                self._refuse(session)
+                return
+        self._become(session, written)
+
+    def _successor_values(self, session, values, sid, env):
+        values = {
+            key: value
+            for key, value in values.items()
+            if key not in ("gc_previous_sessions", "next_sid", "deletion_time")
+        }
+        if session.uid:
+            values["session_token"] = self._token(session, sid, env)
+        values["create_time"] = time.time()
+        return values
+
+    def _token(self, session, sid, env):
+        return env["res.users"].browse(session.uid)._compute_session_token(sid)
+
+    def _become(self, session, stored):
+        session.sid = stored.sid
+        session.stored = stored
+        session.replace_values(stored.values())
+        session.should_rotate = False
+        session.renewal_due = False
+        session.is_dirty = True  # the cookie has to follow
+
+    # lifetimes
+
+    def _lifetime_seconds(self, session, env=None) -> int:
+        """Return how long a session lives from now on when nobody uses it."""
+        lifetime = self._user_lifetime_seconds(session, env)
+        if not session.get("uid"):
+            lifetime = min(lifetime, self._settings.expiration_anonymous)
+        elif session.get("_trace_disable"):
+            # what Odoo sets for "automated technical sessions": those of reports
+            lifetime = min(lifetime, self._settings.expiration_temporary)
+        return min(max(lifetime, 1), MAX_LIFETIME_SECONDS)
+
+    def _user_lifetime_seconds(self, session, env):
+        parameter = self._max_inactivity_seconds(session.get("db"), env)
+        if parameter is None:
+            return self._settings.expiration
+        if "expiration" in self._settings.model_fields_set:
+            return min(parameter, self._settings.expiration)
+        return parameter
+
+    def _max_inactivity_seconds(self, db, env):
+        """Return the system parameter of a database, or ``None`` when it is unknown.
+
+        ``save`` gets no environment: the request's may be used while it is open.
+        Without one, as in a websocket's thread, it is what was last seen.
+        """
+        if not db:
+            return None
+        if env is None and http.request:
+            env = http.request.env
+        if env is not None and env.cr.dbname == db and not env.cr.closed:
+            try:
+                self._max_inactivity[db] = http.get_session_max_inactivity(env)
+            except psycopg2.Error:
+                # the request's transaction is broken; its session still matters
+                _logger.debug("sessions.max_inactivity_seconds not read", exc_info=True)
+        return self._max_inactivity.get(db)
+
+    # Redis
+
+    @functools.cached_property
+    def _client(self):
+        return self._connect()
+
+    def _key(self, identifier):
+        return f"{self._key_prefix}{{{identifier}}}"
+
+    def _keys(self, sid):
+        key = self._key(sid[:STORED_SESSION_BYTES])
+        return key, key + ":previous"
+
+    def _eval(self, script, sid, *arguments):
+        return self._client.eval(script, 2, *self._keys(sid), *arguments)
+
+    def _write(self, stored, written, previous=None):
+        arguments = [
+            stored.version if stored else b"",
+            written.version,
+            written.encode(),
+            written.lifetime_seconds * 1000,
+        ]
+        if previous:
+            arguments += [
+                record.encode_previous(previous),
+                SESSION_DELETION_TIMER * 1000,
+            ]
+        return self._eval(_WRITE, written.sid, *arguments)
+
+    def _replace(self, old_sid, written):
+        """Delete one session and store another, in one round trip.
+
+        :return: whether the old one was there
+        """
+        pipeline = self._client.pipeline(transaction=False)
+        if old_sid:
+            pipeline.eval(_DELETE, 2, *self._keys(old_sid), record.digest(old_sid))
+        key = self._key(written.sid[:STORED_SESSION_BYTES])
+        pipeline.set(key, written.encode(), px=written.lifetime_seconds * 1000)
+        results = pipeline.execute()
+        return bool(old_sid and results[0])
+
+    def _run(self, operation, command, *arguments):
+        """Ask Redis, and tell the observers.
+
+        :raises SessionStoreUnavailable: for any error of Redis or of its connection
+        """
+        if not observers:
+            try:
+                return command(*arguments)
+            except (RedisError, RedisClusterException) as error:
+                raise self._unavailable(operation, error) from error
+        started = time.perf_counter()
+        failure = None
+        try:
+            return command(*arguments)
+        except (RedisError, RedisClusterException) as error:
+            failure = error
+            raise self._unavailable(operation, error) from error
+        finally:
+            seconds = time.perf_counter() - started
+            for observe in observers:
+                observe(operation, seconds, failure)
+
+    def _unavailable(self, operation, error):
+        return SessionStoreUnavailable(f"{operation}: {type(error).__name__}: {error}")
+
+
+def _batches(items):
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, BATCH)):
+        yield batch

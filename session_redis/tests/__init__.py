@@ -1,0 +1,1 @@
+from . import test_record, test_requests, test_settings, test_store

@@ -1,0 +1,138 @@
+import json
+from unittest.mock import patch
+
+from odoo import http
+from odoo.tests import HttpCase, tagged
+
+from .. import connection
+from ..exceptions import SessionStoreUnavailable
+from ..post_load import install
+from ..store import RedisSessionStore
+from .common import redis_settings
+
+
+@tagged("post_install", "-at_install")
+class TestRequests(HttpCase):
+    """Odoo's own requests on the store."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.settings = redis_settings()
+        cls.client = connection.connect(cls.settings)
+        cls.addClassCleanup(cls.client.close)
+        cls.store = RedisSessionStore(cls.settings, lambda: cls.client)
+        cls.addClassCleanup(
+            setattr,
+            http.Application,
+            "session_store",
+            vars(http.Application)["session_store"],
+        )
+        cls.addClassCleanup(vars(http.root).pop, "session_store", None)
+        install(cls.store)
+
+    def setUp(self):
+        super().setUp()
+        self.session = None
+
+    def login(self):
+        self.opener.cookies.clear()
+        page = self.url_open("/web/login").text
+        token = page.partition('name="csrf_token" value="')[2].partition('"')[0]
+        response = self.url_open(
+            "/web/login",
+            data={"login": "admin", "password": "admin", "csrf_token": token},
+            allow_redirects=False,
+        )
+        self.assertEqual(response.status_code, 303, response.text[:500])
+        return self.opener.cookies["session_id"]
+
+    def session_info(self):
+        return self.url_open(
+            "/web/session/get_session_info",
+            data=json.dumps({"params": {}}),
+            headers={"Content-Type": "application/json"},
+            allow_redirects=False,
+        )
+
+    def test_login_and_logout(self):
+        sid = self.login()
+        self.assertEqual(self.store.get(sid).uid, self.env.ref("base.user_admin").id)
+        self.assertEqual(self.session_info().json()["result"]["username"], "admin")
+        self.url_open("/web/session/logout", allow_redirects=False)
+        self.assertTrue(self.store.get(sid).is_new)
+        self.assertIn("error", self.session_info().json())
+
+    def test_rotation_after_three_hours(self):
+        sid = self.login()
+        session = self.store.get(sid)
+        session["create_time"] -= http.SESSION_ROTATION_INTERVAL
+        self.store.save(session)
+        self.assertEqual(self.session_info().json()["result"]["username"], "admin")
+        successor = self.opener.cookies["session_id"]
+        self.assertNotEqual(successor, sid)
+        self.assertEqual(successor[:42], sid[:42])
+        # a request that was sent before the answer arrived
+        self.opener.cookies.clear()
+        self.opener.cookies.set("session_id", sid)
+        response = self.session_info()
+        self.assertEqual(response.json()["result"]["username"], "admin")
+        self.assertEqual(response.cookies["session_id"], successor)
+
+    def test_outage_is_503_and_keeps_the_login(self):
+        sid = self.login()
+        away = SessionStoreUnavailable("test")
+        for name, path in [
+            ("reading", "/odoo"),
+            ("reading", "/web/static/img/favicon.ico"),
+            ("saving", "/odoo?debug=1"),
+        ]:
+            with (
+                self.subTest(name=name, path=path),
+                patch.object(
+                    self.store,
+                    "get" if name == "reading" else "save",
+                    side_effect=away,
+                ),
+                self.assertLogs("odoo.http", "ERROR") as logs,
+            ):
+                response = self.url_open(path, allow_redirects=False)
+                self.assertEqual(response.status_code, 503)
+                self.assertTrue(int(response.headers["Retry-After"]) > 0)
+                self.assertNotIn("Set-Cookie", response.headers)
+                self.assertEqual(len(logs.output), 1)
+        with (
+            patch.object(self.store, "get", side_effect=away),
+            self.assertLogs("odoo.http", "ERROR"),
+        ):
+            response = self.session_info()
+            self.assertEqual(response.status_code, 503)
+            with self.assertRaises(ValueError):  # as the web client needs it
+                response.json()
+        self.assertEqual(self.opener.cookies["session_id"], sid)
+        self.assertEqual(self.session_info().json()["result"]["username"], "admin")
+
+    def test_revoked_device_is_logged_out(self):
+        sid = self.login()
+        self.url_open("/odoo")
+        device = self.env["res.device"].search(
+            [("session_identifier", "=", sid[:42])], limit=1
+        )
+        self.assertTrue(device)
+        device._revoke()
+        self.assertTrue(self.store.get(sid).is_new)
+        response = self.url_open("/odoo", allow_redirects=False)
+        self.assertIn("/web/login", response.headers["Location"])
+
+    def test_anonymous_reader_has_no_session(self):
+        self.opener.cookies.clear()
+        with patch.object(self.store, "save") as save:
+            self.url_open("/web/health").raise_for_status()
+            save.assert_not_called()
+
+    def test_store_is_the_one_of_the_application(self):
+        self.assertIs(http.root.session_store, self.store)
+        from odoo.tools import reset_cached_properties
+
+        reset_cached_properties(http.root)
+        self.assertIs(http.root.session_store, self.store)
