@@ -108,7 +108,7 @@ class Demo:
         result = odoo_server.run_odoo(
             self.services, self.folder / "install", *arguments, "--no-http"
         )
-        check(result.returncode == 0, result.stdout)
+        check_exit(result)
         sql = "SELECT count(*) FROM ir_attachment WHERE store_fname IS NOT NULL"
         ((files,),) = odoo_server.query(self.services, DATABASE, sql)
         return f"{MODULES}; {files} attachments on the local disk"
@@ -118,7 +118,7 @@ class Demo:
         result = odoo_server.run_anthem(
             self.services, self.folder / "install", SONG, "-d", DATABASE
         )
-        check(result.returncode == 0, result.stdout)
+        check_exit(result)
         sql = """
             SELECT count(*) FILTER (WHERE store_fname LIKE 's3://%%'),
                    count(*) FILTER (WHERE store_fname NOT LIKE 's3://%%')
@@ -290,6 +290,11 @@ class CheckFailed(Exception):
 def check(condition, text):
     if not condition:
         raise CheckFailed(text)
+
+
+def check_exit(result):
+    lines = result.stdout.splitlines()[-40:]
+    check(result.returncode == 0, "\n".join([f"exit {result.returncode}", *lines]))
 
 
 def digest(content: bytes) -> str:
