@@ -1,1 +1,8 @@
-from . import test_context, test_formatter, test_mask, test_server, test_settings
+from . import (
+    test_access,
+    test_context,
+    test_formatter,
+    test_mask,
+    test_server,
+    test_settings,
+)

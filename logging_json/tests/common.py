@@ -17,7 +17,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 import odoo.addons
-from odoo.tools import config
+from odoo.tools import config, mute_logger
 
 # Odoo starts its gevent worker by the path of the program, which must be a file.
 _PROGRAM = """\
@@ -138,9 +138,12 @@ class OdooProcess:
                 self._changed.wait(min(left, 1))
 
     def get(self, path, port=None, **kwargs):
-        with requests.Session() as session:
+        muted = mute_logger("urllib3.connectionpool")
+        with requests.Session() as session, muted:
             # a server says that it runs before it listens
-            retry = Retry(connect=30, read=0, backoff_factor=0.1, backoff_max=1)
+            retry = Retry(
+                total=None, connect=30, read=0, backoff_factor=0.1, backoff_max=1
+            )
             session.mount("http://", HTTPAdapter(max_retries=retry))
             return session.request(
                 kwargs.pop("method", "GET"),

@@ -53,6 +53,7 @@ class TestFormatter(BaseCase):
         record.created = 0.123456
         record.dbname = "db"
         record.uid = 2
+        record.process = 42
         record.request_id = "r"
         record.trace_id = "t"
         line = self.parse(self.formatter.format(record))
@@ -63,7 +64,7 @@ class TestFormatter(BaseCase):
                 "level": "WARNING",
                 "logger": "a.b",
                 "message": "x!",
-                "pid": record.process,
+                "pid": 42,
                 "thread": "MainThread",
                 "dbname": "db",
                 "uid": 2,
@@ -210,7 +211,7 @@ class TestFormatter(BaseCase):
 
     def test_record_survives_a_fault_of_the_formatter(self):
         class Faulty(OdooJsonFormatter):
-            def _fields(self, record, nested=False):
+            def _line(self, record, nested=False):
                 raise RuntimeError
 
         self.formatter = Faulty()

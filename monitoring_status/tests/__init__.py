@@ -1,1 +1,1 @@
-from . import test_checks, test_settings, test_status
+from . import test_checks, test_outage, test_settings, test_status
