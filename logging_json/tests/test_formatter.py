@@ -39,7 +39,10 @@ class TestFormatter(BaseCase):
     def parse(self, line):
         self.assertNotIn("\n", line)
         line.encode("ascii")
-        return json.loads(line, parse_constant=no_constant)
+        parsed = json.loads(line, parse_constant=no_constant)
+        # no lone surrogates, at which other readers stop
+        json.dumps(parsed, ensure_ascii=False).encode()
+        return parsed
 
     def format(self, msg="text", *args, exc_info=None, extra=None):
         logger = logging.getLogger("some.logger")

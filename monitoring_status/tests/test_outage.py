@@ -116,8 +116,7 @@ class TestOutage(BaseCase):
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             self.port = sock.getsockname()[1]
-        temporary = tempfile.TemporaryDirectory()
-        self.addCleanup(temporary.cleanup)
+        folder = self.enterContext(tempfile.TemporaryDirectory())
         command = [
             sys.executable,
             "-m",
@@ -131,7 +130,7 @@ class TestOutage(BaseCase):
             "--max-cron-threads=0",
             "--http-interface=127.0.0.1",
             f"--http-port={self.port}",
-            f"--data-dir={temporary.name}",
+            f"--data-dir={folder}",
         ]
         if config["config"] and os.path.isfile(config["config"]):
             command.append(f"--config={config['config']}")
@@ -142,8 +141,7 @@ class TestOutage(BaseCase):
         }
         if password:
             env["PGPASSWORD"] = password
-        self.log = tempfile.TemporaryFile("w+")
-        self.addCleanup(self.log.close)
+        self.log = self.enterContext(tempfile.TemporaryFile("w+"))
         self.process = subprocess.Popen(
             command, env=env, stdout=self.log, stderr=self.log
         )
