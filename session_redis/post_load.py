@@ -24,7 +24,7 @@ def post_load():
     """
     try:
         values = settings.load()
-        if not values.enabled:
+        if values is None:
             return
         store = RedisSessionStore(values, functools.partial(connection.connect, values))
         place = connection.describe(values)

@@ -28,15 +28,15 @@ def _readable_file(path: Path) -> Path:
     return path
 
 
+#: what pydantic's message leaves open
+_BOOLEANS = ": 1, 0, true, false, yes, no, on or off"
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 ReadableFile = Annotated[Path, AfterValidator(_readable_file)]
 
 
-class Settings(BaseSettings):
-    """What the environment says about the session store.
-
-    Use :func:`load`, which also checks the rules between variables.
-    """
+class Switch(BaseSettings):
+    """Whether the other variables matter."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore")
 
@@ -45,6 +45,14 @@ class Settings(BaseSettings):
         validation_alias="ODOO_SESSION_REDIS",
         description="Keep HTTP sessions in Redis (1) or in Odoo's files (0)",
     )
+
+
+class Settings(Switch):
+    """What the environment says about the session store.
+
+    Use :func:`load`, which also checks the rules between variables.
+    """
+
     # where
     host: str | None = Field(
         None,
@@ -319,20 +327,28 @@ def addresses(text: str, port: int) -> list[tuple[str, int]]:
     return result
 
 
-def load() -> Settings:
+def load() -> Settings | None:
     """Read the environment.
 
+    :return: ``None`` when ``ODOO_SESSION_REDIS`` is not true
     :raises SessionRedisConfigurationError: with all faults at once
     """
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        raise SessionRedisConfigurationError(
-            [
-                f"{fault['loc'][0]}={fault['input']!r}: {fault['msg']}"
-                for fault in error.errors()
-            ]
-        ) from None  # pydantic's text repeats the same in five lines
-    if settings.enabled and (faults := settings.faults()):
+    if not _read(Switch).enabled:
+        return None
+    settings = _read(Settings)
+    if faults := settings.faults():
         raise SessionRedisConfigurationError(faults)
     return settings
+
+
+def _read(settings_class):
+    try:
+        return settings_class()
+    except ValidationError as error:
+        faults = [
+            f"{fault['loc'][0]}={fault['input']!r}: {fault['msg']}"
+            + (_BOOLEANS if fault["type"] == "bool_parsing" else "")
+            for fault in error.errors()
+        ]
+        # without pydantic's text, which says the same in five lines
+        raise SessionRedisConfigurationError(faults) from None

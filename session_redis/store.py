@@ -131,7 +131,7 @@ class RedisSessionStore(sessions.SessionStore):
             their way for two minutes; otherwise the old session is deleted
         :raises ValueError: when a user is logged in and ``env`` is missing
         """
-        if session.uid and not env:
+        if session.uid and env is None:
             raise ValueError("rotating a user's session requires an environment")
         if soft and self._stored(session):
             self._rotate_soft(session, env)

@@ -3,12 +3,13 @@ from unittest.mock import patch
 
 from odoo import http
 from odoo.tests import HttpCase, tagged
+from odoo.tools import reset_cached_properties
 
 from .. import connection
-from ..exceptions import SessionStoreUnavailable
 from ..post_load import install
 from ..store import RedisSessionStore
 from .common import redis_settings
+from .redis_server import RedisServer
 
 
 @tagged("post_install", "-at_install")
@@ -18,7 +19,12 @@ class TestRequests(HttpCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.settings = redis_settings()
+        cls.server = RedisServer("appendonly yes", "appendfsync always", "save ''")
+        cls.addClassCleanup(cls.server.stop)
+        cls.server.start()
+        cls.settings = redis_settings(
+            host="127.0.0.1", port=cls.server.port, password=None
+        )
         cls.client = connection.connect(cls.settings)
         cls.addClassCleanup(cls.client.close)
         cls.store = RedisSessionStore(cls.settings, lambda: cls.client)
@@ -79,37 +85,35 @@ class TestRequests(HttpCase):
         self.assertEqual(response.json()["result"]["username"], "admin")
         self.assertEqual(response.cookies["session_id"], successor)
 
+    def assertUnavailable(self, response):
+        self.assertEqual(response.status_code, 503)
+        self.assertTrue(int(response.headers["Retry-After"]) > 0)
+        self.assertNotIn("Set-Cookie", response.headers)
+        with self.assertRaises(ValueError):  # the web client's sign of a lost server
+            response.json()
+
     def test_outage_is_503_and_keeps_the_login(self):
         sid = self.login()
-        away = SessionStoreUnavailable("test")
-        for name, path in [
-            ("reading", "/odoo"),
-            ("reading", "/web/static/img/favicon.ico"),
-            ("saving", "/odoo?debug=1"),
-        ]:
-            with (
-                self.subTest(name=name, path=path),
-                patch.object(
-                    self.store,
-                    "get" if name == "reading" else "save",
-                    side_effect=away,
-                ),
-                self.assertLogs("odoo.http", "ERROR") as logs,
-            ):
-                response = self.url_open(path, allow_redirects=False)
-                self.assertEqual(response.status_code, 503)
-                self.assertTrue(int(response.headers["Retry-After"]) > 0)
-                self.assertNotIn("Set-Cookie", response.headers)
-                self.assertEqual(len(logs.output), 1)
-        with (
-            patch.object(self.store, "get", side_effect=away),
-            self.assertLogs("odoo.http", "ERROR"),
-        ):
-            response = self.session_info()
-            self.assertEqual(response.status_code, 503)
-            with self.assertRaises(ValueError):  # as the web client needs it
-                response.json()
+        self.server.kill()
+        for path in ("/odoo", "/web/static/img/favicon.ico", "/web/health"):
+            with self.subTest(path=path), self.assertLogs("odoo.http", "ERROR") as logs:
+                self.assertUnavailable(self.url_open(path, allow_redirects=False))
+            self.assertEqual(len(logs.output), 1)
+            self.assertNotIn(sid[42:], logs.output[0])
+        with self.assertLogs("odoo.http", "ERROR"):
+            self.assertUnavailable(self.session_info())
+        self.server.start()
         self.assertEqual(self.opener.cookies["session_id"], sid)
+        self.assertEqual(self.session_info().json()["result"]["username"], "admin")
+
+    def test_request_that_cannot_save_is_503_and_changes_nothing(self):
+        sid = self.login()
+        self.server.command("CLIENT", "PAUSE", "60000", "WRITE")
+        for path in ("/odoo?debug=1", "/web/session/logout"):
+            with self.subTest(path=path), self.assertLogs("odoo.http", "ERROR"):
+                self.assertUnavailable(self.url_open(path, allow_redirects=False))
+        self.server.command("CLIENT", "UNPAUSE")
+        self.assertEqual(self.store.get(sid).debug, "")
         self.assertEqual(self.session_info().json()["result"]["username"], "admin")
 
     def test_revoked_device_is_logged_out(self):
@@ -132,7 +136,5 @@ class TestRequests(HttpCase):
 
     def test_store_is_the_one_of_the_application(self):
         self.assertIs(http.root.session_store, self.store)
-        from odoo.tools import reset_cached_properties
-
         reset_cached_properties(http.root)
         self.assertIs(http.root.session_store, self.store)

@@ -29,7 +29,10 @@ class TestSettings(BaseCase):
         return text
 
     def test_off_by_default(self):
-        self.assertFalse(self.load().enabled)
+        self.assertIsNone(self.load())
+
+    def test_nothing_matters_while_it_is_off(self):
+        self.assertIsNone(self.load(**{"": "0", "_PORT": "abc"}))
 
     def test_defaults_of_the_original(self):
         values = self.load(**{"": "true"})
@@ -41,7 +44,7 @@ class TestSettings(BaseCase):
         self.assertEqual(values.retries, 2)
 
     def test_empty_is_unset(self):
-        self.assertEqual(self.load(_PORT="").port, 6379)
+        self.assertEqual(self.load(**{"": "1", "_PORT": ""}).port, 6379)
 
     def test_fault_names_variable_value_and_expectation(self):
         for name, value in [
@@ -91,7 +94,7 @@ class TestSettings(BaseCase):
         with tempfile.NamedTemporaryFile("w") as file:
             file.write(SECRET + "\n")
             file.flush()
-            values = self.load(_PASSWORD_FILE=file.name)
+            values = self.load(**{"": "1", "_PASSWORD_FILE": file.name})
             self.assertEqual(values.secret_password(), SECRET)
             text = self.faults(_PASSWORD_FILE=file.name, _PASSWORD=SECRET)
         self.assertIn("ODOO_SESSION_REDIS_PASSWORD_FILE", text)
@@ -101,7 +104,7 @@ class TestSettings(BaseCase):
             {"_URL": f"rediss://user:{SECRET}@host:6380/3"},
             {"_HOST": "host", "_PASSWORD": SECRET},
         ):
-            values = self.load(**variables)
+            values = self.load(**{"": "1", **variables})
             text = connection.describe(values) + repr(values) + str(values)
             self.assertNotIn(SECRET, text)
             self.assertIn("host", connection.describe(values))
