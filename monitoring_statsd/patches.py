@@ -39,6 +39,8 @@ def _measure_requests():
     application_call = http.Application.__call__
 
     def __call__(self, environ, start_response):
+        if requests.is_probe(environ):
+            return application_call(self, environ, start_response)
         with requests.RequestMeasure(environ) as measure:
             return application_call(
                 self, environ, measure.start_response(start_response)

@@ -17,6 +17,15 @@ _RPC_PATHS = {
 }
 
 
+# Frequent and fast: they would hide what users wait for.
+_PROBES = ("/web/health", "/websocket/health", "/monitoring/")
+
+
+def is_probe(environ):
+    """Return whether a request only asks if the server is well."""
+    return environ.get("PATH_INFO", "").startswith(_PROBES)
+
+
 _current: ContextVar["RequestMeasure | None"] = ContextVar(
     "monitoring_statsd", default=None
 )

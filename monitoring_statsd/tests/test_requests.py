@@ -68,6 +68,12 @@ class TestRequests(StatsdMixin, HttpCase):
         self.assertIn("odoo.http.status.acme.prod.2xx", self.names())
         self.assertEqual(self.names().count("odoo.http.request.acme.prod"), 1)
 
+    def test_probes_are_not_counted(self):
+        for path in ("/web/health", "/monitoring/live"):
+            self.url_open(path)
+        self.url_open("/web/login")
+        self.assertEqual(self.names().count("odoo.http.request.acme.prod"), 1)
+
     def test_missing_page_is_counted_once(self):
         self.assertEqual(self.url_open("/nothing/here").status_code, 404)
         self.assertIn("odoo.http.status.acme.prod.4xx", self.names())
