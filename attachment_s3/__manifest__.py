@@ -1,0 +1,14 @@
+{
+    "name": "Attachments in S3",
+    "summary": "Keep the contents of attachments in S3 or an S3-compatible store",
+    "version": "19.0.1.0.0",
+    "author": "Odoo Stateless contributors",
+    "license": "LGPL-3",
+    "category": "Hidden/Tools",
+    "depends": ["base"],
+    "external_dependencies": {
+        "python": ["boto3", "pydantic-settings"],
+    },
+    "data": ["security/ir.model.access.csv"],
+    "installable": True,
+}

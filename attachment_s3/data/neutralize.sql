@@ -1,0 +1,3 @@
+-- a neutralized copy owns nothing of what production stored
+DELETE FROM attachment_s3_garbage;
+DELETE FROM attachment_s3_prefix;

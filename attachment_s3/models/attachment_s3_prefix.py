@@ -1,0 +1,88 @@
+import re
+import secrets
+
+from odoo import api, fields, models, tools
+from odoo.sql_db import db_connect
+from odoo.tools import SQL, str2bool
+
+from ..settings import load
+
+
+class AttachmentS3Prefix(models.Model):
+    """Folders of the bucket that this database may delete from, with whose they are.
+
+    A database writes and deletes only under the prefix of its own identity. A copy has
+    another one, so that it reads what the original stored and leaves it alone.
+    """
+
+    _name = "attachment.s3.prefix"
+    _description = "Own Folder of a Database in the Bucket"
+    _log_access = False
+    _rec_name = "prefix"
+
+    prefix = fields.Char(required=True, readonly=True)
+    dbname = fields.Char("Database", required=True, readonly=True)
+    uuid = fields.Char("Database UUID", required=True, readonly=True)
+    running_env = fields.Char("Environment", required=True, readonly=True)
+    neutralized = fields.Boolean(required=True, readonly=True)
+
+    _identity_unique = models.Constraint(
+        "UNIQUE(dbname, uuid, running_env, neutralized)",
+        "A database has one prefix.",
+    )
+
+    @api.model
+    def _own_prefix(self) -> str:
+        """Return the prefix of this database, made when it has none yet.
+
+        :raises S3ConfigurationError: for an invalid variable
+        """
+        return self._prefix_of(*self._identity())
+
+    @api.model
+    def _identity(self) -> tuple[str, str, str, bool]:
+        """Return what tells this database from a copy of it.
+
+        The running environment is looked up as OCA's ``server_environment`` does it:
+        the configuration file first.
+        """
+        parameter = self.env["ir.config_parameter"].sudo().get_param
+        running_env = tools.config.get("running_env") or load().running_env or ""
+        return (
+            self.env.cr.dbname,
+            parameter("database.uuid") or "",
+            running_env,
+            str2bool(parameter("database.is_neutralized") or "", False),
+        )
+
+    @tools.ormcache("dbname", "uuid", "running_env", "neutralized")
+    def _prefix_of(self, dbname, uuid, running_env, neutralized):
+        # Its own transaction: the prefix has to be there for all others before the
+        # first object is, and to stay when this transaction is rolled back.
+        identity = (dbname, uuid, running_env, neutralized)
+        with db_connect(dbname).cursor() as cr:
+            cr.execute("SET LOCAL lock_timeout TO '10s'")
+            cr.execute(
+                SQL(
+                    """INSERT INTO attachment_s3_prefix
+                           (prefix, dbname, uuid, running_env, neutralized)
+                       VALUES %s ON CONFLICT DO NOTHING""",
+                    (self._new_prefix(dbname), *identity),
+                )
+            )
+            cr.commit()
+            cr.execute(
+                SQL(
+                    """SELECT prefix FROM attachment_s3_prefix
+                        WHERE (dbname, uuid, running_env, neutralized) = %s""",
+                    identity,
+                )
+            )
+            return cr.fetchone()[0]
+
+    @api.model
+    def _new_prefix(self, dbname):
+        folder = (load().prefix or "").rstrip("/")
+        name = re.sub(r"[^a-z0-9-]+", "-", dbname.lower()).strip("-")[:63]
+        prefix = f"{name or 'odoo'}-{secrets.token_hex(6)}"
+        return f"{folder}/{prefix}" if folder else prefix

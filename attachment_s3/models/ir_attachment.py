@@ -1,0 +1,295 @@
+import logging
+import os
+from typing import NamedTuple
+
+import psycopg2
+
+from odoo import api, models
+from odoo.addons.base.models.ir_attachment import IrAttachment as BaseIrAttachment
+from odoo.exceptions import AccessError, UserError
+from odoo.fields import Domain
+from odoo.http import Stream
+from odoo.tools import SQL
+
+from ..configuration import (
+    HOST,
+    LOCATION,
+    READONLY,
+    SCHEME,
+    STORAGE,
+    configuration,
+    content_uri,
+    is_uri,
+    split_uri,
+)
+from ..exceptions import S3ObjectMissing
+from ..placement import PLACEMENT, is_kept, parse_rules
+from ..stream import S3Stream
+from ..writes import pending_writes
+
+_logger = logging.getLogger(__name__)
+
+#: in the values of a copy: the content that it shares
+COPY_OF = "attachment_s3_copy_of"
+
+
+class SharedContent(NamedTuple):
+    """What a copy takes over from an attachment in S3."""
+
+    store_fname: str
+    checksum: str
+    file_size: int
+    index_content: str
+
+
+class IrAttachment(models.Model):
+    _inherit = "ir.attachment"
+
+    # overrides
+
+    @api.model
+    def _storage(self):
+        location = super()._storage()
+        # not yet: the addon is being installed, and its tables are not committed
+        if "attachment_s3" not in self.env.registry._init_modules:
+            return "db" if location.startswith(STORAGE) else location
+        config = self._s3_configuration()
+        if not config.location:
+            return location
+        if not config.writable or self.env.context.get("attachment_s3_in_database"):
+            return "db"
+        return STORAGE
+
+    @api.model
+    def _get_storage_domain(self):
+        in_s3 = Domain("store_fname", "=like", f"{SCHEME}%")
+        if self._storage() == STORAGE:
+            return ~in_s3
+        domain = Domain(super()._get_storage_domain())
+        return domain | in_s3 if self._storage() == "file" else domain
+
+    @api.model
+    def force_storage(self):
+        """Move all contents to where the configuration says, in both directions.
+
+        Runs in batches, each of which it commits, together with what this transaction
+        did before. It can be stopped and run again.
+
+        :return: how many contents were moved (``moved``, ``bytes``), were left because
+            their source is missing or damaged (``failed``)
+        :raises AccessError: for others than administrators
+        :raises UserError: when the bucket is read-only or not used
+        """
+        if not self.env.is_admin():
+            raise AccessError(
+                self.env._("Only administrators can execute this action.")
+            )
+        config = self._s3_configuration()
+        if config.location and not config.writable:
+            raise UserError(
+                self.env._(
+                    "Attachments are not moved: the bucket is read-only or not used "
+                    "(AWS_ATTACHMENT_READONLY, %s, DISABLE_ATTACHMENT_STORAGE).",
+                    READONLY,
+                )
+            )
+        return self.env["attachment.s3.migration"].sudo()._migrate(self._storage())
+
+    @api.model
+    def _get_path(self, bin_data, sha):
+        if self._storage() != STORAGE:
+            return super()._get_path(bin_data, sha)
+        store = self._s3_configuration().store()
+        prefix = self.env["attachment.s3.prefix"].sudo()._own_prefix()
+        uri = content_uri(store.bucket, prefix, bin_data)
+        self.env.cr.execute(
+            SQL("SELECT 1 FROM ir_attachment WHERE store_fname = %s LIMIT 1", uri)
+        )
+        pending_writes(self.env.cr).add(
+            sha, uri, bin_data, bool(self.env.cr.fetchone())
+        )
+        return uri, uri
+
+    @api.model
+    def _file_read(self, fname, size=None):
+        if not is_uri(fname):
+            return super()._file_read(fname, size)
+        config = self._s3_configuration()
+        if config.settings.disabled:
+            _logger.warning("%s is not read: DISABLE_ATTACHMENT_STORAGE is set", fname)
+            return b""
+        bucket, key = split_uri(fname)
+        try:
+            return config.store(bucket).get(key, size)
+        except S3ObjectMissing as error:
+            _logger.error("%s is missing: %s", fname, error)
+            return b""
+
+    @api.model
+    def _file_write(self, bin_value, checksum):
+        if self._storage() != STORAGE:
+            return super()._file_write(bin_value, checksum)
+        writes = pending_writes(self.env.cr)
+        if not writes.knows(checksum):
+            self._get_path(bin_value, checksum)  # who calls this did not call it
+        uri = None
+        for write in writes.take(checksum):
+            self._s3_write(write)
+            uri = write.uri
+        return uri
+
+    @api.model
+    def _file_delete(self, fname):
+        if not is_uri(fname):
+            return super()._file_delete(fname)
+        return self.env["attachment.s3.garbage"].sudo()._note([fname])
+
+    @api.autovacuum
+    def _gc_file_store(self):
+        if self._storage() != "file":
+            return self._gc_local_leftovers()
+        return super()._gc_file_store()
+
+    def _get_datas_related_values(self, data, mimetype):
+        if self._storage() == STORAGE and data:
+            if self._keep_in_database(mimetype, len(data)):
+                self = self.with_context(attachment_s3_in_database=True)
+            values = super()._get_datas_related_values(data, mimetype)
+            if not values["store_fname"]:
+                pending_writes(self.env.cr).keep(values["checksum"])
+            return values
+        return super()._get_datas_related_values(data, mimetype)
+
+    def _to_http_stream(self):
+        self.ensure_one()
+        if not is_uri(self.store_fname):
+            return super()._to_http_stream()
+        config = self._s3_configuration()
+        if config.settings.disabled:
+            _logger.warning("Not served: DISABLE_ATTACHMENT_STORAGE is set")
+            return Stream(
+                type="data",
+                data=b"",
+                size=0,
+                mimetype=self.mimetype,
+                download_name=self.name,
+                public=self.public,
+            )
+        bucket, key = split_uri(self.store_fname)
+        return S3Stream(
+            config.store(bucket),
+            key,
+            size=self.file_size,
+            # the content's own name, not Odoo's SHA-1, which can collide
+            etag=key.rpartition("/")[2],
+            last_modified=self.write_date,
+            mimetype=self.mimetype,
+            download_name=self.name,
+            public=self.public,
+        )
+
+    @api.model_create_multi
+    def create(self, vals_list):
+        shared = [vals.get(COPY_OF) for vals in vals_list]
+        if not any(shared):
+            return super().create(vals_list)
+        vals_list = [
+            {key: value for key, value in vals.items() if key != COPY_OF}
+            for vals in vals_list
+        ]
+        records = super().create(vals_list)
+        for record, content in zip(records, shared, strict=True):
+            # a client cannot send such an object, and so not name any content
+            if isinstance(content, SharedContent):
+                # past the base model, which lets nobody write these fields
+                super(BaseIrAttachment, record.sudo()).write(content._asdict())
+        return records
+
+    def copy_data(self, default=None):
+        default = dict(default or {})
+        if self._storage() != STORAGE or default.keys() & {"datas", "db_datas", "raw"}:
+            return super().copy_data(default=default)
+        vals_list = []
+        for attachment in self:
+            if content := attachment._s3_shared_content():
+                # the base method would read the content, unless it is given
+                [vals] = super(IrAttachment, attachment).copy_data(
+                    {**default, "raw": b""}
+                )
+                vals.pop("raw")
+                vals[COPY_OF] = content
+            else:
+                [vals] = super(IrAttachment, attachment).copy_data(default=default)
+            vals_list.append(vals)
+        return vals_list
+
+    # what the addon decides; others may override
+
+    @api.model
+    def _keep_in_database(self, mimetype: str | None, size: int) -> bool:
+        """Tell whether a content stays in the database although the location is S3.
+
+        :param size: in bytes
+        """
+        value = self.env["ir.config_parameter"].sudo().get_param(PLACEMENT)
+        return is_kept(parse_rules(value or None), mimetype, size)
+
+    # own methods
+
+    @api.model
+    def _s3_configuration(self):
+        """Return the :class:`~..configuration.Configuration` of this database.
+
+        :raises S3ConfigurationError: for an invalid variable or system parameter
+        """
+        parameter = self.env["ir.config_parameter"].sudo().get_param
+        return configuration(
+            self.env.cr.dbname,
+            parameter(LOCATION) or None,
+            parameter(HOST) or None,
+            parameter(READONLY) or None,
+        )
+
+    def _s3_write(self, write):
+        """Upload a content, unless a committed attachment has the same one."""
+        garbage = self.env["attachment.s3.garbage"].sudo()
+        garbage._protect([write.uri])
+        if write.seen and garbage._is_referenced_now(write.uri):
+            return
+        garbage._note_after_rollback(write.uri)
+        bucket, key = split_uri(write.uri)
+        self._s3_configuration().store(bucket).put(key, write.content)
+
+    def _s3_shared_content(self):
+        """Return what a copy takes over to share this content; ``None``: it cannot.
+
+        It can when this database owns the object and a committed attachment keeps it.
+        """
+        uri = self.sudo().store_fname
+        if not is_uri(uri):
+            return None
+        prefix = self.env["attachment.s3.prefix"].sudo()._own_prefix()
+        if not split_uri(uri)[1].startswith(f"{prefix}/"):
+            return None
+        self.check_access("read")
+        garbage = self.env["attachment.s3.garbage"].sudo()
+        garbage._protect([uri])
+        if not garbage._is_referenced_now(uri):
+            return None
+        return SharedContent(*(self.sudo()[name] for name in SharedContent._fields))
+
+    @api.model
+    def _gc_local_leftovers(self):
+        """Collect local files that were moved elsewhere, as the base model would."""
+        if not os.path.isdir(self._full_path("checklist")):
+            return
+        cr = self.env.cr
+        cr.commit()  # the lock has to be the first statement of a transaction
+        cr.execute("SET LOCAL lock_timeout TO '10s'")
+        try:
+            cr.execute("LOCK ir_attachment IN SHARE MODE")
+        except psycopg2.errors.LockNotAvailable:
+            cr.rollback()  # the next run tries again
+            return
+        self._gc_file_store_unsafe()
+        cr.commit()

@@ -1,0 +1,66 @@
+"""A hook for metrics: who wants to know about the operations on the object store.
+
+Add a callable to :data:`observers`; it is called after each operation, in the thread
+that made it, with an :class:`Operation`. While the list is empty nothing is measured.
+An observer must be quick and must not raise.
+
+>>> from odoo.addons.attachment_s3 import observers
+>>> observers.observers.append(lambda operation: print(operation.name))
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import NamedTuple
+
+
+class Operation(NamedTuple):
+    """One operation on the object store.
+
+    :param name: ``put``, ``get``, ``head``, ``delete`` or ``list``
+    :param seconds: from the call to the end of the content; for a streamed download
+        that includes the time in which the receiver was slow
+    :param bytes: content sent or received
+    :param error: the exception; ``S3ObjectMissing`` is a missing object. ``None``:
+        it worked
+    """
+
+    name: str
+    seconds: float
+    bytes: int
+    error: Exception | None
+
+
+observers: list[Callable[[Operation], None]] = []
+
+
+class Measure:
+    """Collects the figures of one operation; reported by :meth:`done`."""
+
+    __slots__ = ("bytes", "name", "start")
+
+    def __init__(self, name: str):
+        self.name = name
+        self.bytes = 0
+        self.start = time.monotonic() if observers else 0.0
+
+    def done(self, error: Exception | None = None):
+        """Tell the observers, if any."""
+        if not observers or not self.start:
+            return
+        seconds = time.monotonic() - self.start
+        operation = Operation(self.name, seconds, self.bytes, error)
+        for observer in tuple(observers):
+            observer(operation)
+
+
+@contextmanager
+def measured(name: str):
+    """Measure the block as one operation, which may set ``bytes``."""
+    measure = Measure(name)
+    try:
+        yield measure
+    except Exception as error:
+        measure.done(error)
+        raise
+    measure.done()
