@@ -7,7 +7,9 @@ Each suite runs in ``test_store`` on the Redis of the environment, and in
 import os
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 from odoo.http import SESSION_ROTATION_INTERVAL, STORED_SESSION_BYTES, Session
 
@@ -378,6 +380,8 @@ class RotationSuite:
                 self.store.rotate(own, TokenEnv(), soft=True)
                 os.write(answer, own.sid.encode() + b"\n")
                 status = 0
+            except Exception:
+                traceback.print_exc()
             finally:
                 os._exit(status)
         for descriptor in (wait, go, answer):
@@ -393,6 +397,8 @@ class RotationSuite:
 
 class TokenEnv(dict):
     """An environment for processes without a database."""
+
+    cr = SimpleNamespace(dbname=None, closed=True)
 
     def __missing__(self, model):
         return self
