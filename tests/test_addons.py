@@ -4,7 +4,7 @@ import pytest
 from toolbox import odoo_server, processes, project
 
 #: all addons at once, as in production
-MODULES = "cloud_platform_exoscale"
+MODULES = "cloud_platform_exoscale,server_environment_files"
 
 
 @pytest.mark.parametrize("addon", project.addons())

@@ -56,7 +56,7 @@ def test_odoo_installs_the_addons_of_the_wheel(wheel, services, run_folder):
     odoo_server.drop_database(services, database)
     command = [project.PYTHON, "-m", "odoo", "server", "-d", database, "--no-http"]
     result = subprocess.run(
-        [*command, "-i", "cloud_platform_exoscale", "--stop-after-init"],
+        [*command, "-i", ",".join(project.addons()), "--stop-after-init"],
         cwd=folder,
         env=services.process_env(PYTHONPATH=str(target), ODOO_RC=str(configuration)),
         stdout=subprocess.PIPE,
