@@ -1,5 +1,6 @@
 """Real services and databases for the system tests."""
 
+import hashlib
 import shutil
 
 import pytest
@@ -68,8 +69,7 @@ def make_database(services, odoo_folder, fast):
     templates = {}
 
     def make(name: str, modules: str = "cloud_platform_exoscale", **variables) -> str:
-        template = "template_" + modules.replace(",", "_")
-        template = template[:50]
+        template = f"template_{sources_digest(modules)}"
         if template not in templates:
             if not (fast and odoo_server.database_exists(services, template)):
                 install(services, odoo_folder, template, modules, **variables)
@@ -79,6 +79,16 @@ def make_database(services, odoo_folder, fast):
         return name
 
     return make
+
+
+def sources_digest(modules):
+    """Digest of what a template is made of: after a change it is made anew."""
+    digest = hashlib.sha256(modules.encode())
+    for addon in project.addons():
+        for path in sorted((project.ROOT / addon).rglob("*")):
+            if path.suffix in (".py", ".xml", ".csv", ".sql"):
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def install(services, folder, database, modules, **variables):

@@ -54,7 +54,7 @@ def test_odoo_installs_the_addons_of_the_wheel(wheel, services, run_folder):
     )
     database = "test_wheel"
     odoo_server.drop_database(services, database)
-    command = [project.PYTHON, "-m", "odoo", "server", "-d", database, "--no-http"]
+    command = [project.PYTHON, project.ODOO, "server", "-d", database, "--no-http"]
     result = subprocess.run(
         [*command, "-i", ",".join(project.addons()), "--stop-after-init"],
         cwd=folder,

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from .project import PYTHON, ROOT, RUN, SERVER_WIDE_MODULES, VENV, addons
+from .project import ODOO, PYTHON, ROOT, RUN, SERVER_WIDE_MODULES, VENV
 from .services import Services
 
 DATA_DIR = RUN / "odoo"
@@ -29,11 +29,7 @@ def write_configuration(folder: Path, **options: str) -> Path:
         "addons_path": addons_path(),
         "data_dir": folder / "data",
         "http_interface": "127.0.0.1",
-        "server_wide_modules": ",".join(
-            name
-            for name in SERVER_WIDE_MODULES
-            if name in ("base", "web") or name in addons()
-        ),
+        "server_wide_modules": ",".join(SERVER_WIDE_MODULES),
         **options,
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +53,7 @@ def prepare() -> dict[str, str]:
 
 def run_odoo(arguments: list[str]) -> None:
     """Replace this process with Odoo's command line."""
-    os.execve(PYTHON, [str(PYTHON), "-m", "odoo", *arguments], prepare())
+    os.execve(PYTHON, [str(PYTHON), str(ODOO), *arguments], prepare())
 
 
 def anthem_command(arguments: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 
 from . import odoo_command, processes
-from .project import PYTHON, ProjectError
+from .project import ODOO, PYTHON, ProjectError
 from .services import Services
 
 #: at the end of a run of Odoo's tests
@@ -82,7 +82,7 @@ def run_odoo(
     :return: with output and errors in ``stdout``
     """
     configuration = odoo_command.write_configuration(folder)
-    return _run(services, configuration, ["-m", "odoo", *arguments], stdin, variables)
+    return _run(services, configuration, [str(ODOO), *arguments], stdin, variables)
 
 
 def run_anthem(
@@ -154,7 +154,8 @@ class OdooServer:
             gevent_port=str(self.websocket_port),
             **self.options,
         )
-        command = [PYTHON, "-m", "odoo", "server", "-d", self.database]
+        # as the server, with JSON from the first log line when that is on
+        command = [PYTHON, ODOO, "cloudserver", "-d", self.database]
         variables = {"ODOO_RC": str(configuration), **self.variables}
         self.process = processes.start(
             command, self.log, env=self.services.process_env(**variables)

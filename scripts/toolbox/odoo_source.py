@@ -7,10 +7,17 @@ import sys
 from pathlib import Path
 
 from . import debian
-from .project import DEBIAN, VENV, ProjectError, say
+from .project import DEBIAN, PYTHON, VENV, ProjectError, say
 
 SERIES = "19.0"
 PACKAGE_ROOT = DEBIAN / "odoo"
+PROGRAM = """\
+#!{python}
+import odoo.cli
+
+if __name__ == "__main__":
+    odoo.cli.main()
+"""
 #: relative links of the package point into these: /web/login fails without
 PACKAGES = [
     "odoo-19",
@@ -38,6 +45,11 @@ def provide() -> Path:
     folder = _odoo_home() or _importable() or _debian_package()
     pth = next((VENV / "lib").glob("python3*/site-packages")) / "odoo.pth"
     pth.write_text(f"{folder}\n")
+    # a file, not "python -m odoo": a prefork server starts its evented child with
+    # the path of its own program
+    program = VENV / "bin" / "odoo"
+    program.write_text(PROGRAM.format(python=PYTHON))
+    program.chmod(0o755)
     say(f"  Odoo {SERIES} from {folder}")
     return folder
 

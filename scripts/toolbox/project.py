@@ -8,13 +8,20 @@ ROOT = Path(__file__).resolve().parents[2]
 #: the virtual environment of the scripts and the tests
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
+ODOO = VENV / "bin" / "odoo"
 #: Debian packages unpacked for this checkout alone
 DEBIAN = ROOT / ".debian"
 #: data of the running services, configuration files, logs
 RUN = ROOT / ".run"
 
 #: server-wide modules that an instance needs in ``--load``
-SERVER_WIDE_MODULES = ("base", "web", "session_redis", "logging_json")
+SERVER_WIDE_MODULES = (
+    "base",
+    "web",
+    "session_redis",
+    "logging_json",
+    "monitoring_status",
+)
 
 
 def addons() -> list[str]:

@@ -7,7 +7,7 @@ import sys
 import time
 
 from . import debian, odoo_source, programs
-from .project import DEBIAN, PYTHON, ROOT, VENV, ProjectError, say
+from .project import DEBIAN, ODOO, PYTHON, ROOT, VENV, ProjectError, say
 
 #: installed in this order: OCA's wheels want to see an Odoo with its libraries
 REQUIREMENTS = (
@@ -52,6 +52,7 @@ def _state() -> str:
     for requirements in (*REQUIREMENTS, S3_REQUIREMENTS):
         digest.update((ROOT / requirements).read_bytes())
     missing = [name for name in programs.PROGRAMS if not programs.find(name)]
+    missing += [path for path in (PYTHON, ODOO) if not path.exists()]
     facts = (ROOT, os.environ.get("ODOO_HOME"), digest.hexdigest(), missing)
     return repr([str(fact) for fact in facts])
 
