@@ -68,7 +68,14 @@ def environment_faults() -> list[Fault]:
     if not faults:
         faults += environment_folder_faults(CloudPlatformSettings())
     for variable_faults in _variable_faults:
-        faults += variable_faults()
+        try:
+            faults += variable_faults()
+        except Exception:
+            if not faults:
+                raise
+            # an addon that cannot even be imported, because server_environment
+            # raises without the folder: that fault is told
+            _logger.debug("No faults of %s", variable_faults, exc_info=True)
     return faults
 
 

@@ -8,16 +8,18 @@ from odoo.addons.cloud_platform.faults import Fault, settings_faults
 
 def variable_faults() -> list[Fault]:
     """Return what is wrong with the variables of S3 and statsd."""
-    return [*_s3_faults(), *_statsd_faults()]
+    return [*s3_faults(), *statsd_faults()]
 
 
-def _s3_faults():
+def s3_faults() -> list[Fault]:
+    """Return what is wrong with the variables of S3."""
     from odoo.addons.attachment_s3.settings import S3Settings
 
     return settings_faults(S3Settings)
 
 
-def _statsd_faults():
+def statsd_faults() -> list[Fault]:
+    """Return what is wrong with the variables of statsd."""
     from odoo.addons.monitoring_statsd.settings import (
         StatsdSettings,
         StatsdSettingsError,

@@ -166,7 +166,8 @@ class CloudPlatform(models.AbstractModel):
         :param kind: one of those that the installed provider addons offer
         :param dry_run: write nothing
         :return: ``environment``, the parameters that were (or would be) set under
-            ``parameters``, the number ``attachments`` to move and their ``bytes``
+            ``parameters``, the number of ``attachments`` that had (or have) to move,
+            and the ``bytes`` of those that ``moved`` (or would move), ``failed``
         :raises AccessError: for others than administrators
         :raises CloudPlatformError: when no installed addon provides the kind
         :raises ConfigurationError: when the configuration would be wrong; nothing was
@@ -193,6 +194,8 @@ class CloudPlatform(models.AbstractModel):
             },
             "attachments": number,
             "bytes": size,
+            "moved": 0,
+            "failed": 0,
         }
         if dry_run:
             return report
@@ -205,8 +208,7 @@ class CloudPlatform(models.AbstractModel):
             report["parameters"]["ir_attachment.location"],
         )
         if number:
-            _logger.info("%s attachments (%s bytes) move to the bucket", number, size)
-            self.env["ir.attachment"].force_storage()
+            report.update(self.env["ir.attachment"].force_storage() or {})
         return report
 
     def _installed_configuration(self, kind):
@@ -225,10 +227,9 @@ class CloudPlatform(models.AbstractModel):
         location = current.location if accepted else rules.locations[0]
         return replace(current, kind=kind, location=location)
 
-    def _attachments_to_move(self, configuration):
+    def _attachments_to_move(self, configuration: Configuration) -> tuple[int, int]:
         """Return number and bytes of the attachments that an installation moves."""
-        store = self._object_store(configuration)
-        if not self._stores_objects(configuration) or not store or store.readonly:
+        if not self._writes_objects(configuration):
             return 0, 0
         self.env["ir.attachment"].flush_model(["type", "store_fname", "file_size"])
         [(number, size)] = self.env.execute_query(
@@ -547,6 +548,14 @@ class CloudPlatform(models.AbstractModel):
 
     def _stores_objects(self, configuration):
         return _scheme(configuration.location).endswith("://")
+
+    def _writes_objects(self, configuration):
+        store = self._object_store(configuration)
+        return (
+            self._stores_objects(configuration)
+            and store is not None
+            and not store.readonly
+        )
 
     def _check_administrator(self):
         if not self.env.is_admin():

@@ -6,7 +6,7 @@ from odoo.addons.cloud_platform.models.cloud_platform import (
     ObjectStore,
 )
 from odoo.tests import TransactionCase
-from odoo.tools import config
+from odoo.tools import SQL, config
 
 PREFIXES = ("AWS_", "ODOO_SESSION_REDIS", "ODOO_STATSD", "STATSD_", "ODOO_CLOUD")
 GOOD = {
@@ -63,9 +63,22 @@ class CheckCase(TransactionCase):
         )
 
     def set_parameters(self, location, kind=None):
-        set_param = self.env["ir.config_parameter"].set_param
-        set_param("cloud.platform.kind", self.kind if kind is None else kind)
-        set_param("ir_attachment.location", location)
+        """Set the system parameters, also to values that an addon would refuse."""
+        for key, value in (
+            ("cloud.platform.kind", self.kind if kind is None else kind),
+            ("ir_attachment.location", location),
+        ):
+            self.env["ir.config_parameter"].flush_model()
+            self.env.cr.execute(
+                SQL(
+                    """INSERT INTO ir_config_parameter (key, value) VALUES (%s, %s)
+                       ON CONFLICT (key) DO UPDATE SET value = excluded.value""",
+                    key,
+                    value,
+                )
+            )
+        self.env.invalidate_all()
+        self.env.registry.clear_cache("stable")
 
     def subjects(self):
         """Return what the faults are about."""

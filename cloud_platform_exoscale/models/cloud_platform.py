@@ -1,7 +1,10 @@
+from functools import partial
+
 from odoo import models
 from odoo.addons.cloud_platform.faults import Fault
 from odoo.addons.cloud_platform.models.cloud_platform import ObjectStore
 
+from .. import probes
 from ..variables import variable_faults
 
 KIND = "exoscale"
@@ -66,6 +69,36 @@ class CloudPlatform(models.AbstractModel):
             else "AWS_BUCKETNAME",
             readonly_setting="AWS_ATTACHMENT_READONLY" if in_environment else READONLY,
         )
+
+    def _attachments_to_move(self, configuration):
+        if configuration.kind != KIND or not self._writes_objects(configuration):
+            return super()._attachments_to_move(configuration)
+        from odoo.addons.attachment_s3.configuration import STORAGE
+
+        number, size = self.env["attachment.s3.migration"].sudo()._count(STORAGE)
+        return number, int(size)
+
+    def _probes(self, configuration):
+        questions = super()._probes(configuration)
+        if configuration.kind == KIND:
+            questions["statsd"] = probes.statsd
+            if s3 := self._s3_to_probe(configuration):
+                questions["S3"] = partial(probes.s3, *s3)
+        return questions
+
+    def _s3_to_probe(self, configuration):
+        """Return the arguments of the probe of S3, or ``None`` when it is not used."""
+        from odoo.addons.attachment_s3.exceptions import S3ConfigurationError
+
+        if not self._stores_objects(configuration):
+            return None
+        try:
+            s3 = self._s3_configuration(configuration)
+            store = s3.store()
+        except S3ConfigurationError:
+            return None  # told by _check_s3 and _check_bucket
+        prefix = self.env["attachment.s3.prefix"].sudo()._own_prefix()
+        return store, prefix, s3.writable
 
     def _s3_configuration(self, configuration):
         """Return what attachment_s3 makes of a configuration.
