@@ -182,7 +182,8 @@ class RedisSessionStore(sessions.SessionStore):
         for batch in _batches(identifiers):
             pipeline = self._client.pipeline(transaction=False)
             for identifier in batch:
-                pipeline.delete(*self._keys(identifier))
+                for key in self._keys(identifier):
+                    pipeline.delete(key)  # one by one: so a cluster's pipeline wants
             self._run("delete", pipeline.execute)
 
     # for addons that look at Odoo's files
@@ -484,7 +485,9 @@ class RedisSessionStore(sessions.SessionStore):
         """
         pipeline = self._client.pipeline(transaction=False)
         if old_sid:
-            pipeline.eval(_DELETE, 2, *self._keys(old_sid), record.digest(old_sid))
+            pipeline.execute_command(  # a cluster's pipeline has no eval method
+                "EVAL", _DELETE, 2, *self._keys(old_sid), record.digest(old_sid)
+            )
         key = self._key(written.sid[:STORED_SESSION_BYTES])
         pipeline.set(key, written.encode(), px=written.lifetime_seconds * 1000)
         results = pipeline.execute()

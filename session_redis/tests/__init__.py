@@ -1,1 +1,8 @@
-from . import test_failure, test_record, test_requests, test_settings, test_store
+from . import (
+    test_deployments,
+    test_failure,
+    test_record,
+    test_requests,
+    test_settings,
+    test_store,
+)

@@ -73,6 +73,17 @@ class RedisServer:
             except (redis.ResponseError, redis.BusyLoadingError) as error:
                 return error
 
+    def raw(self, *arguments):
+        """Send one command, and return the answer as redis-py has not parsed it."""
+        with redis.Redis(
+            port=self.port, socket_timeout=20, retry=None, protocol=2
+        ) as client:
+            client.response_callbacks.clear()
+            try:
+                return client.execute_command(*arguments)
+            except redis.ResponseError as error:
+                return error
+
     def kill(self):
         self._end(signal.SIGKILL)
 

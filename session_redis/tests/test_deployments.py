@@ -1,0 +1,329 @@
+"""The suites on other kinds of Redis than that of the environment."""
+
+import datetime
+import ipaddress
+import logging
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import SecretStr
+
+from odoo import http
+from odoo.tests import BaseCase, tagged
+
+from .. import connection
+from ..exceptions import SessionStoreUnavailable
+from ..store import RedisSessionStore
+from .common import USER_ID, StoreCase, redis_settings
+from .redis_server import RedisServer, free_port
+from .suites import ContractSuite, GhostSuite, RotationSuite, SecrecySuite
+
+_logger = logging.getLogger(__name__)
+
+USERS = Path(__file__).parents[1] / "redis" / "users.acl"
+
+
+class Certificates:
+    """An authority and the certificates it signs, as PEM files in a folder."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="odoo-session-redis-"))
+        self.authority = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name(
+            [x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")]
+        )
+        self._write("ca", self.authority, self._sign(self.name, self.authority, True))
+        for name in ("server", "client"):
+            key = ec.generate_private_key(ec.SECP256R1())
+            subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+            self._write(name, key, self._sign(subject, key, False))
+
+    def file(self, name):
+        return str(self.folder / name)
+
+    def remove(self):
+        shutil.rmtree(self.folder)
+
+    def _sign(self, subject, key, authority):
+        now = datetime.datetime.now(datetime.timezone.utc)
+        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self.name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([address]), False)
+            .add_extension(x509.BasicConstraints(authority, None), True)
+            .sign(self.authority, hashes.SHA256())
+        )
+
+    def _write(self, name, key, certificate):
+        encoding = serialization.Encoding.PEM
+        (self.folder / f"{name}.crt").write_bytes(certificate.public_bytes(encoding))
+        (self.folder / f"{name}.key").write_bytes(
+            key.private_bytes(
+                encoding,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+
+
+@tagged("post_install", "-at_install")
+class TestTlsAndAcl(ContractSuite, SecrecySuite, GhostSuite, RotationSuite, StoreCase):
+    """With TLS, a client certificate and the user of ``redis/users.acl``."""
+
+    allow_inherited_tests_method = True
+
+    @classmethod
+    def make_settings(cls):
+        cls.certificates = Certificates()
+        cls.addClassCleanup(cls.certificates.remove)
+        cls.tls_port = free_port()
+        file = cls.certificates.file
+        cls.server = RedisServer(
+            f"tls-port {cls.tls_port}",
+            f"tls-cert-file {file('server.crt')}",
+            f"tls-key-file {file('server.key')}",
+            f"tls-ca-cert-file {file('ca.crt')}",
+            "tls-auth-clients yes",
+        )
+        cls.addClassCleanup(cls.server.stop)
+        cls.server.start()
+        _user, name, *rules = USERS.read_text().split()
+        rules = [r.replace("client-odoo-prod", "demo") for r in rules]
+        rules.append("+ttl")  # which only a test asks for
+        answer = cls.server.command("ACL", "SETUSER", name, *rules)
+        if isinstance(answer, Exception):
+            raise answer
+        return redis_settings(
+            host="127.0.0.1",
+            port=cls.tls_port,
+            prefix="demo",
+            username=name,
+            password=SecretStr("change-me"),
+            tls=True,
+            tls_ca=file("ca.crt"),
+            tls_cert=file("client.crt"),
+            tls_key=file("client.key"),
+        )
+
+    def assertUnavailable(self, **values):
+        client = connection.connect(self.settings.model_copy(update=values))
+        self.addCleanup(client.close)
+        store = RedisSessionStore(self.settings, lambda: client)
+        with self.assertRaises(SessionStoreUnavailable) as caught:
+            store.get(store.generate_key())
+        return str(caught.exception)
+
+    def test_url_with_tls(self):
+        url = f"rediss://odoo:change-me@127.0.0.1:{self.tls_port}/0"
+        client = connection.connect(
+            self.settings.model_copy(update={"url": SecretStr(url), "tls": False})
+        )
+        self.addCleanup(client.close)
+        session = self.new_session()
+        store = RedisSessionStore(self.settings, lambda: client)
+        self.assertFalse(store.get(session.sid).is_new)
+
+    def test_unknown_authority_is_told(self):
+        self.assertIn("CERTIFICATE_VERIFY_FAILED", self.assertUnavailable(tls_ca=None))
+
+    def test_other_host_name_is_told(self):
+        reason = self.assertUnavailable(host="localhost")
+        self.assertIn("Hostname mismatch", reason)
+
+    def test_missing_client_certificate_is_refused(self):
+        # TLS 1.3: the server refuses after the client's handshake, often silently
+        self.assertUnavailable(tls_cert=None, tls_key=None)
+
+    def test_user_may_do_nothing_else(self):
+        for command in (["KEYS", "*"], ["FLUSHALL"], ["SCAN", "0"], ["GET", "other"]):
+            with self.assertRaises(Exception) as caught:
+                self.client.execute_command(*command)
+            self.assertIn("permission", str(caught.exception).lower())
+
+
+@tagged("post_install", "-at_install")
+class TestCommands(ContractSuite, SecrecySuite, GhostSuite, RotationSuite, StoreCase):
+    """What Redis is asked during all of it, as its MONITOR shows."""
+
+    allow_inherited_tests_method = True
+
+    @classmethod
+    def make_settings(cls):
+        cls.server = RedisServer()
+        cls.addClassCleanup(cls.server.stop)
+        cls.server.start()
+        cls.addClassCleanup(cls.check_commands)
+        return redis_settings(host="127.0.0.1", port=cls.server.port, password=None)
+
+    @classmethod
+    def check_commands(cls):
+        """After all tests, since there is a counter for each command."""
+        lines = cls.server.raw("INFO", "commandstats").decode().split()
+        used = {
+            line.removeprefix("cmdstat_").partition(":")[0]
+            for line in lines
+            if line.startswith("cmdstat_")
+        }
+        allowed = {"mget", "eval", "get", "set", "del", "exists", "getdel"}
+        of_connection = {"client|setname", "client|setinfo", "select", "hello"}
+        of_this_test = {"info", "ping", "auth", "ttl", "pttl"}
+        unexpected = used - allowed - of_connection - of_this_test
+        if unexpected or not allowed <= used | {"getdel"}:
+            raise AssertionError(f"commands: {used}")
+
+
+@tagged("post_install", "-at_install")
+class TestCluster(ContractSuite, SecrecySuite, GhostSuite, RotationSuite, StoreCase):
+    """On a Redis Cluster of three nodes."""
+
+    allow_inherited_tests_method = True
+
+    @classmethod
+    def make_settings(cls):
+        nodes = []
+        for slots in ((0, 5460), (5461, 10922), (10923, 16383)):
+            node = RedisServer(
+                "cluster-enabled yes", f"cluster-port {free_port()}", "save ''"
+            )
+            cls.addClassCleanup(node.stop)
+            node.start()
+            node.command("CLUSTER", "ADDSLOTSRANGE", *slots)
+            nodes.append(node)
+        for node in nodes[1:]:
+            bus = node.options[1].split()[1]
+            nodes[0].command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        deadline = time.monotonic() + 20
+        while not all(
+            b"cluster_state:ok" in node.raw("CLUSTER", "INFO")
+            and node.raw("CLUSTER", "NODES").count(b"master") == 3
+            for node in nodes
+        ):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the cluster does not form")
+            time.sleep(0.05)
+        return redis_settings(
+            host=",".join(f"127.0.0.1:{node.port}" for node in nodes),
+            password=None,
+            cluster=True,
+        )
+
+
+@tagged("post_install", "-at_install")
+class TestSentinel(BaseCase):
+    """A master, a replica and three sentinels; the master dies."""
+
+    USERS = 50
+
+    def setUp(self):
+        super().setUp()
+        self.master = self.start("save ''", "appendonly no")
+        self.replica = self.start(
+            f"replicaof 127.0.0.1 {self.master.port}",
+            "repl-diskless-sync-delay 0",
+            "save ''",
+        )
+        self.sentinels = [
+            self.start(
+                f"sentinel monitor sessions 127.0.0.1 {self.master.port} 2",
+                "sentinel down-after-milliseconds sessions 500",
+                "sentinel failover-timeout sessions 2000",
+                start=["--sentinel"],
+            )
+            for _ in range(3)
+        ]
+        self.wait_for(self.failover_is_possible)
+        hosts = ",".join(f"127.0.0.1:{s.port}" for s in self.sentinels)
+        settings = redis_settings(
+            host=None,
+            password=None,
+            sentinel_host=hosts,
+            sentinel_master_name="sessions",
+        )
+        client = connection.connect(settings)
+        self.addCleanup(client.close)
+        self.store = RedisSessionStore(settings, lambda: client)
+
+    def failover_is_possible(self):
+        for sentinel in self.sentinels:
+            answer = sentinel.raw("SENTINEL", "CKQUORUM", "sessions")
+            if isinstance(answer, Exception) or not answer.startswith(b"OK 3"):
+                return False
+            if not sentinel.raw("SENTINEL", "REPLICAS", "sessions"):
+                return False
+        return b"master_link_status:up" in self.replica.raw("INFO", "replication")
+
+    def start(self, *options, start=()):
+        server = RedisServer(*options)
+        self.addCleanup(server.stop)
+        return server.start(*start)
+
+    def wait_for(self, condition, seconds=20):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                self.fail("the sentinels did not get ready")
+            time.sleep(0.05)
+
+    def test_no_login_is_lost_when_the_master_dies(self):
+        sids, saved = [], {}
+        for _ in range(self.USERS):
+            session = self.store.new()
+            session.update(http.get_default_session(), uid=USER_ID, clicks=0)
+            self.store.save(session)
+            sids.append(session.sid)
+        self.wait_for(
+            lambda: len(sids) == self.replica.command("DBSIZE"),
+        )
+        stop, recovered = threading.Event(), threading.Event()
+        missing, outages = [], {}
+
+        def click(sid):
+            failed_at = None
+            while not stop.is_set():
+                try:
+                    session = self.store.get(sid)
+                    if session.is_new:
+                        missing.append(sid)
+                        break
+                    session["clicks"] += 1
+                    self.store.save(session)
+                    saved[sid] = session["clicks"]
+                    if failed_at and sid not in outages:
+                        outages[sid] = time.monotonic() - failed_at
+                        if len(outages) == self.USERS:
+                            recovered.set()
+                except SessionStoreUnavailable:
+                    failed_at = failed_at or time.monotonic()
+                stop.wait(0.05)
+
+        threads = [threading.Thread(target=click, args=(sid,)) for sid in sids]
+        for thread in threads:
+            thread.start()
+        stop.wait(1)
+        self.master.kill()
+        all_recovered = recovered.wait(60)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        self.assertTrue(all_recovered, f"{len(outages)} users click again")
+        self.assertFalse(missing)
+        lost = sum(max(0, saved[sid] - self.store.get(sid)["clicks"]) for sid in sids)
+        for sid in sids:
+            self.assertEqual(self.store.get(sid).uid, USER_ID)
+        _logger.info(
+            "failover: %s users, 0 logins lost, %s of %s clicks lost, "
+            "503 for %.1f s at most",
+            *(self.USERS, lost, sum(saved.values()), max(outages.values())),
+        )
