@@ -1,6 +1,7 @@
 """Download of an attachment through HTTP, in constant memory."""
 
 from werkzeug.exceptions import NotFound
+from werkzeug.http import parse_content_range_header
 
 from odoo.http import Response, Stream, request
 
@@ -73,6 +74,7 @@ class S3Stream(Stream):
         finally:
             self._content = content
         response.content_length = size
+        response.headers["Accept-Ranges"] = "bytes"
         environ = request.httprequest.environ
         if conditional:
             if "," in environ.get("HTTP_RANGE", ""):
@@ -88,7 +90,10 @@ class S3Stream(Stream):
         """Open the download that a response passes on."""
         start, stop = 0, self.size
         if response.status_code == 206:
-            start, stop = response.content_range.start, response.content_range.stop
+            content_range = parse_content_range_header(
+                response.headers["Content-Range"]
+            )
+            start, stop = content_range.start, content_range.stop
         if start == stop:
             return
         try:

@@ -23,12 +23,15 @@ from ..configuration import (
     split_uri,
 )
 from ..exceptions import S3ObjectMissing
+from ..fields import SizedBinary
 from ..placement import PLACEMENT, is_kept, parse_rules
 from ..stream import S3Stream
 from ..writes import pending_writes
 
 _logger = logging.getLogger(__name__)
 
+#: in the context: what is written stays in the database
+IN_DATABASE = "attachment_s3_in_database"
 #: in the values of a copy: the content that it shares
 COPY_OF = "attachment_s3_copy_of"
 
@@ -42,8 +45,16 @@ class SharedContent(NamedTuple):
     index_content: str
 
 
+def _is_bundle(vals):
+    """Tell whether the values are those of a bundle of assets or of its companion."""
+    return (vals.get("url") or "").startswith("/web/assets/")
+
+
 class IrAttachment(models.Model):
     _inherit = "ir.attachment"
+
+    raw = SizedBinary()
+    datas = SizedBinary()
 
     # overrides
 
@@ -56,7 +67,7 @@ class IrAttachment(models.Model):
         config = self._s3_configuration()
         if not config.location:
             return location
-        if not config.writable or self.env.context.get("attachment_s3_in_database"):
+        if not config.writable or self.env.context.get(IN_DATABASE):
             return "db"
         return STORAGE
 
@@ -153,7 +164,7 @@ class IrAttachment(models.Model):
     def _get_datas_related_values(self, data, mimetype):
         if self._storage() == STORAGE and data:
             if self._keep_in_database(mimetype, len(data)):
-                self = self.with_context(attachment_s3_in_database=True)
+                self = self.with_context(**{IN_DATABASE: True})
             values = super()._get_datas_related_values(data, mimetype)
             if not values["store_fname"]:
                 pending_writes(self.env.cr).keep(values["checksum"])
@@ -190,6 +201,15 @@ class IrAttachment(models.Model):
 
     @api.model_create_multi
     def create(self, vals_list):
+        if not self.env.context.get(IN_DATABASE) and any(map(_is_bundle, vals_list)):
+            # Odoo makes them one by one
+            records = [
+                self.with_context(**({IN_DATABASE: True} if _is_bundle(vals) else {}))
+                .create([vals])
+                .with_env(self.env)
+                for vals in vals_list
+            ]
+            return self.concat(*records)
         shared = [vals.get(COPY_OF) for vals in vals_list]
         if not any(shared):
             return super().create(vals_list)

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import odoo
 from odoo import SUPERUSER_ID, api
-from odoo.modules.registry import Registry
+from odoo.orm.registry import DummyRLock, Registry
 from odoo.tests import BaseCase, TransactionCase, get_db_name
 
 from ..configuration import LOCATION, split_uri
@@ -90,8 +90,11 @@ class CommittedCase(BaseCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        # the test runner holds the lock, which threads of the tests would wait for
+        lock = patch.object(Registry, "_lock", DummyRLock())
+        lock.start()
+        cls.addClassCleanup(lock.stop)
         cls.registry = Registry(get_db_name())
-        cls.parameters = {}
         with cls.registry.cursor() as cr:
             env = api.Environment(cr, SUPERUSER_ID, {})
             cls.location = env["ir.config_parameter"].get_param(LOCATION)

@@ -84,9 +84,11 @@ class TestSettings(BaseCase):
             self.assertEqual(self.config("s3://k:s@own-bucket").bucket, "own-bucket")
 
     def test_key_without_secret_is_named(self):
-        with variables(AWS_SECRET_ACCESS_KEY="", AWS_ACCESS_KEY_ID="key"):
-            with self.assertRaisesRegex(S3ConfigurationError, "AWS_SECRET_ACCESS_KEY"):
-                self.config().store("b")
+        with (
+            variables(AWS_SECRET_ACCESS_KEY="", AWS_ACCESS_KEY_ID="key"),
+            self.assertRaisesRegex(S3ConfigurationError, "AWS_SECRET_ACCESS_KEY"),
+        ):
+            self.config().store("b")
 
     def test_database_name_in_the_bucket(self):
         with variables(AWS_BUCKETNAME="acme-{db}-prod"):
