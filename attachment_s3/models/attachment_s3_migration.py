@@ -88,9 +88,10 @@ class AttachmentS3Migration(models.Model):
         )
         started = logged = time.monotonic()
         last_id = 0
-        while sources := self._next_sources(target, last_id):
-            last_id = sources[-1].id
-            result = retrying(partial(self._move_batch, sources), self.env)
+        while ids := self._next_batch(target, last_id):
+            last_id = ids[-1]
+            # who changes an attachment meanwhile makes PostgreSQL refuse the batch
+            result = retrying(partial(self._move_batch, target, ids), self.env)
             for name, value in result.items():
                 report[name] += value
             run._progress(report)
@@ -150,8 +151,8 @@ class AttachmentS3Migration(models.Model):
                 total_bytes += source.size
         return total, total_bytes
 
-    def _next_sources(self, target, last_id):
-        """Return the next batch; empty at the end."""
+    def _next_batch(self, target, last_id):
+        """Return the ids of the next batch; empty at the end."""
         while True:
             self.env.cr.execute(
                 SQL(
@@ -173,7 +174,7 @@ class AttachmentS3Migration(models.Model):
                 size += source.size
                 if batch and size > BATCH_BYTES:
                     break
-                batch.append(source)
+                batch.append(source.id)
             if batch:
                 return batch
 
@@ -190,8 +191,21 @@ class AttachmentS3Migration(models.Model):
             if place != own_target:
                 yield Source(id_, store_fname, checksum, size, own_target)
 
-    def _move_batch(self, sources):
+    def _batch_sources(self, target, ids):
+        """Return what the attachments of a batch are now."""
+        self.env.cr.execute(
+            SQL(
+                """SELECT id, store_fname, checksum, COALESCE(file_size, 0), mimetype
+                     FROM ir_attachment WHERE %s AND id = ANY(%s)""",
+                self._condition(target),
+                ids,
+            )
+        )
+        return list(self._sources(target, self.env.cr.fetchall()))
+
+    def _move_batch(self, target, ids):
         """Move some contents in this transaction."""
+        sources = self._batch_sources(target, ids)
         attachment = self.env["ir.attachment"]
         config = attachment._s3_configuration()
         self.env["attachment.s3.garbage"]._protect()

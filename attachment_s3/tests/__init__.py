@@ -1,1 +1,7 @@
-from . import test_configuration, test_ir_attachment, test_serving, test_transactions
+from . import (
+    test_configuration,
+    test_ir_attachment,
+    test_migration,
+    test_serving,
+    test_transactions,
+)

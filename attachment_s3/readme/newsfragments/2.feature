@@ -1,0 +1,1 @@
+Attachments are kept in S3 or an S3-compatible object store.
