@@ -19,7 +19,7 @@ from odoo.http import (
 from odoo.tools import config
 from odoo.tools._vendor import sessions
 
-from . import record
+from . import legacy, record
 from .exceptions import SessionStoreUnavailable
 from .observer import observers
 from .record import Previous, Stored, short
@@ -70,6 +70,14 @@ end
 return redis.call('DEL', KEYS[1], KEYS[2])
 """
 
+# KEYS: key of the 2016 addon, session, mark of a revocation. ARGV: value, life in ms.
+_MOVE = """
+if redis.call('DEL', KEYS[1]) == 0 then return 0 end
+if redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 then return 0 end
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
 
 class RedisSessionStore(sessions.SessionStore):
     """Where Odoo loads and saves sessions, with the methods of its own file store.
@@ -104,7 +112,11 @@ class RedisSessionStore(sessions.SessionStore):
         if not self.is_valid_key(sid):
             return self.new()
         keys = self._keys(sid)
-        stored = self._decode(sid, *self._run("get", self._client.mget, keys))
+        current, previous = self._run("get", self._client.mget, keys)
+        if current is None and self._settings.import_sessions:
+            stored = self._import(sid)
+        else:
+            stored = self._decode(sid, current, previous)
         if stored is None:
             return self.new()
         return RedisSession.from_stored(stored, self._renewal_due(stored))
@@ -123,6 +135,7 @@ class RedisSessionStore(sessions.SessionStore):
         if not self.is_valid_key(sid):
             return
         self._run("delete", self._eval, _DELETE, sid, record.digest(sid))
+        self._delete_file(sid)
 
     def rotate(self, session, env, soft=False):
         """Give a session a new id, and store it.
@@ -184,6 +197,11 @@ class RedisSessionStore(sessions.SessionStore):
             for identifier in batch:
                 for key in self._keys(identifier):
                     pipeline.delete(key)  # one by one: so a cluster's pipeline wants
+                if self._settings.import_sessions:
+                    # keys of the 2016 addon cannot be found by an identifier
+                    lifetime = self._settings.expiration
+                    pipeline.set(self._revoked_key(identifier), "", ex=lifetime)
+                    legacy.delete_files(self.path, identifier)
             self._run("delete", pipeline.execute)
 
     # for addons that look at Odoo's files
@@ -235,6 +253,54 @@ class RedisSessionStore(sessions.SessionStore):
                 stored.view(), values, stored.values(), ignore=record.PREVIOUS_ONLY
             )
         return values
+
+    def _import(self, sid):
+        """Move a session of before the switch to Redis, with its session id.
+
+        Of the requests of one page, the first moves it and the others find it moved.
+        """
+        values = legacy.read_file(self.path, sid, self._settings.expiration)
+        if values is not None:
+            return self._import_file(sid, values)
+        if self._settings.cluster:
+            return None  # where the 2016 addon never ran
+        key = legacy.key(self._key_prefix, sid)
+        text = self._run("import", self._client.get, key)
+        values = legacy.parse(text) if text else None
+        if values is not None:
+            written = self._imported(sid, values)
+            if self._run("import", self._move, key, written):
+                _logger.info("Session %s moved from the 2016 addon's key", short(sid))
+                return written
+        return self._decode(sid, *self._run("get", self._client.mget, self._keys(sid)))
+
+    def _import_file(self, sid, values):
+        written = self._imported(sid, values)
+        outcome = self._run("import", self._write, None, written)
+        deleted = legacy.delete_file(self.path, sid)
+        if outcome != 1:
+            return self._decode(sid, *outcome)
+        if not deleted:
+            # another request has moved it, and it was ended, before we have written
+            self._run("delete", self._eval, _DELETE, sid, written.digest)
+            return None
+        _logger.info("Session %s moved from its file", short(sid))
+        return written
+
+    def _delete_file(self, sid):
+        """Delete what an import has left that did not come to its end."""
+        if self._settings.import_sessions:
+            legacy.delete_file(self.path, sid)
+
+    def _imported(self, sid, values):
+        return Stored(
+            sid,
+            record.new_version(),
+            record.digest(sid),
+            self._lifetime_seconds(values),
+            int(time.time()),
+            record.dumps(values),
+        )
 
     # writing
 
@@ -378,6 +444,8 @@ class RedisSessionStore(sessions.SessionStore):
         )
         old_sid = session.sid if stored else None
         deleted = self._run("rotate", self._replace, old_sid, written)
+        if stored:
+            self._delete_file(old_sid)
         if stored and not deleted:
             before = stored.values()
             if session.uid and before.get("uid") == session.uid:
@@ -463,6 +531,15 @@ class RedisSessionStore(sessions.SessionStore):
 
     def _eval(self, script, sid, *arguments):
         return self._client.eval(script, 2, *self._keys(sid), *arguments)
+
+    def _revoked_key(self, identifier):
+        return self._key(identifier) + ":revoked"
+
+    def _move(self, key, written):
+        session_key, _previous = self._keys(written.sid)
+        keys = key, session_key, self._revoked_key(written.sid[:STORED_SESSION_BYTES])
+        milliseconds = written.lifetime_seconds * 1000
+        return self._client.eval(_MOVE, 3, *keys, written.encode(), milliseconds)
 
     def _write(self, stored, written, previous=None):
         arguments = [

@@ -1,6 +1,7 @@
 from . import (
     test_deployments,
     test_failure,
+    test_import,
     test_record,
     test_requests,
     test_settings,
