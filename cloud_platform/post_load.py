@@ -18,7 +18,6 @@ def post_load() -> None:
     first database is loaded: then that database's checks do the same, later.
     """
     if not hasattr(server.CommonServer.__init__, "checks_environment"):
-        startup.share_message()
         _patch_common_server()
         _patch_prefork_server()
     startup.register_variable_faults(session_faults)

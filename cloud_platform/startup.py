@@ -3,6 +3,7 @@
 Odoo goes on serving when the load of a database fails, so the process is ended here.
 """
 
+import hashlib
 import logging
 import mmap
 import os
@@ -29,14 +30,16 @@ EXIT_CHILD = 3
 #: the configuration could not be repaired with them
 SERVING_COMMANDS = ("server", "start")
 
+#: both memories are shared by the master of a prefork server and its children, when
+#: this addon is loaded server-wide
 MESSAGE_BYTES = 1 << 16
+_message = mmap.mmap(-1, MESSAGE_BYTES)
+#: digests of the names of databases that were served with a good configuration
+PASSED_SLOTS = 1024
+_passed = mmap.mmap(-1, PASSED_SLOTS * 32)
 
 #: functions that return the faults of variables, called before any database is loaded
 _variable_faults: list[Callable[[], list[Fault]]] = []
-#: databases that have passed the checks in this process
-_passed: set[str] = set()
-#: where a child leaves its message for the master of a prefork server
-_message: mmap.mmap | None = None
 
 
 def register_variable_faults(variable_faults: Callable[[], list[Fault]]) -> None:
@@ -48,17 +51,8 @@ def register_variable_faults(variable_faults: Callable[[], list[Fault]]) -> None
         _variable_faults.append(variable_faults)
 
 
-def share_message() -> None:
-    """Make the memory through which children tell the master why they refused."""
-    global _message
-    if _message is None:
-        _message = mmap.mmap(-1, MESSAGE_BYTES)
-
-
 def shared_message() -> str:
     """Return what a child left for the master, or an empty string."""
-    if _message is None:
-        return ""
     return _message[:].rstrip(b"\0").decode(errors="replace")
 
 
@@ -102,19 +96,34 @@ def is_unsafe() -> bool:
 
 
 def passed(dbname: str) -> None:
-    """Remember that a database was served by this process with a good configuration."""
-    _passed.add(dbname)
+    """Remember that this server has served a database with a good configuration."""
+    place, digest = _passed_place(dbname)
+    _passed[place] = digest
+
+
+def has_passed(dbname: str) -> bool:
+    """Tell whether this server has served a database with a good configuration."""
+    place, digest = _passed_place(dbname)
+    return _passed[place] == digest
+
+
+def _passed_place(dbname):
+    # of two names that share a place, the first one is forgotten: on the safe side
+    digest = hashlib.sha256(dbname.encode()).digest()
+    start = int.from_bytes(digest[:4], "big") % PASSED_SLOTS * 32
+    return slice(start, start + 32), digest
 
 
 def refuse_database(dbname: str, error: ConfigurationError, ready: bool) -> None:
     """Stop the server because of the configuration of a database.
 
-    A later reload of the registry (a custom field was added, an addon installed) does
-    not stop a server that works for its users: the faults are logged.
+    A later load of the registry (a custom field was added, an addon installed, a
+    worker replaced) does not stop a server that works for its users: the faults are
+    logged.
 
     :param ready: the registry serves already
     """
-    if not is_serving() or ready or dbname in _passed:
+    if not is_serving() or ready or has_passed(dbname):
         _logger.error("Database %s: %s", dbname, error)
         return
     refuse(f"Database {dbname}: {error}")
@@ -130,9 +139,8 @@ def refuse(message: str) -> None:
     status = EXIT_CONFIGURATION
     if _is_child():
         status = EXIT_CHILD
-        if _message is not None:
-            data = message.encode()[:MESSAGE_BYTES]
-            _message[: len(data)] = data
+        data = message.encode()[:MESSAGE_BYTES]
+        _message[: len(data)] = data
     else:
         rm_pid_file(os.getpid())
     logging.shutdown()

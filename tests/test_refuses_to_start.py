@@ -3,10 +3,14 @@
 import http.client
 import json
 import os
+import socket
+import subprocess
 import time
 
+import boto3
 import psutil
 import pytest
+import redis
 from toolbox import odoo_command, odoo_server, processes, project
 
 DATABASE = "refusal"
@@ -260,12 +264,104 @@ def test_shell_goes_on(services, tmp_path, database):
     assert "ODOO_SESSION_REDIS_PREFIX: is 'demo-odoo-test'" in result.stdout
 
 
-def test_cloudcheck_goes_on_and_tells(services, tmp_path, database):
-    result = odoo_server.run_odoo(
-        services, tmp_path, "cloudcheck", "-d", database, "--no-probe", **WRONG_PREFIX
-    )
+@pytest.fixture
+def cloudcheck(services, tmp_path):
+    def run(*arguments, **variables):
+        configuration = odoo_command.write_configuration(
+            tmp_path, server_wide_modules=LOAD
+        )
+        result = subprocess.run(
+            [project.PYTHON, "-m", "odoo", "cloudcheck", *arguments],
+            env=services.process_env(ODOO_RC=str(configuration), **variables),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        for secret in ("ODOO_SESSION_REDIS_PASSWORD", "AWS_SECRET_ACCESS_KEY"):
+            assert services.env[secret] not in result.stdout + result.stderr
+        return result
+
+    return run
+
+
+def test_cloudcheck_of_a_good_configuration(cloudcheck, database):
+    result = cloudcheck("-d", database)
+    assert result.returncode == 0, result.stdout
+    assert "[fault]" not in result.stdout
+    for service in ("PostgreSQL", "Redis", "S3"):
+        assert f"[ ok  ] {service} (" in result.stdout
+
+
+def test_cloudcheck_prints_json(cloudcheck, database):
+    result = cloudcheck("-d", database, "--json")
+    report = json.loads(result.stdout)
+    assert report["ok"] is True
+    assert report["environment"] == "prod"
+    assert report["probes"]["Redis"]["status"] == "ok"
+    result = cloudcheck("-d", database, "--json", "--no-probe", **WRONG_PREFIX)
+    assert result.returncode == 1
+    report = json.loads(result.stdout)
+    assert report["ok"] is False
+    assert report["probes"] == {}
+    faults = [fault for check in report["checks"].values() for fault in check["faults"]]
+    assert [fault["subject"] for fault in faults] == ["ODOO_SESSION_REDIS_PREFIX"]
+
+
+def test_cloudcheck_tells_faults_and_goes_on(cloudcheck, database):
+    result = cloudcheck("-d", database, "--no-probe", **WRONG_PREFIX)
     assert result.returncode == 1
     assert "ODOO_SESSION_REDIS_PREFIX: is 'demo-odoo-test'" in result.stdout
+
+
+def test_cloudcheck_asks_the_services(cloudcheck, database):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, never answers
+        port = str(silent.getsockname()[1])
+        began = time.monotonic()
+        result = cloudcheck(
+            *("-d", database),
+            ODOO_SESSION_REDIS_PORT=port,
+            AWS_SECRET_ACCESS_KEY="wrong",
+            ODOO_STATSD="1",
+            STATSD_CUSTOMER="demo",
+            STATSD_HOST="nowhere.invalid",
+        )
+    assert time.monotonic() - began < 45
+    assert result.returncode == 1
+    for service in ("Redis", "S3", "statsd"):
+        assert f"[fault] {service}" in result.stdout
+    assert "STATSD_HOST: is 'nowhere.invalid'" in result.stdout
+
+
+def test_cloudcheck_leaves_no_object_and_no_key(cloudcheck, database, services):
+    cloudcheck("-d", database)
+    env = services.env
+    with redis.Redis(
+        port=int(env["ODOO_SESSION_REDIS_PORT"]),
+        password=env["ODOO_SESSION_REDIS_PASSWORD"],
+    ) as client:
+        assert not list(client.scan_iter("*cloudcheck*"))
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=env["AWS_HOST"],
+        region_name=env["AWS_REGION"],
+        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+    )
+    listed = s3.list_objects_v2(Bucket=env["AWS_BUCKETNAME"]).get("Contents", [])
+    assert not [found["Key"] for found in listed if "cloudcheck" in found["Key"]]
+
+
+def test_cloudcheck_of_an_unknown_database(cloudcheck):
+    result = cloudcheck("-d", "nowhere")
+    assert result.returncode == 1
+    assert "nowhere: cannot be loaded" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("-d", "a,b"), ("--nonsense",)])
+def test_cloudcheck_wrong_usage(cloudcheck, arguments):
+    result = cloudcheck(*arguments)
+    assert result.returncode == 2
+    assert "Usage:" in result.stderr
 
 
 def test_song_refuses_before_it_writes(services, tmp_path, make_database):
@@ -319,6 +415,30 @@ env.registry.signal_changes()
     assert "ERROR" in server.output
     assert "ir_attachment.location: is 'db'" in server.output
     assert "does not start" not in server.output
+
+
+def test_new_worker_of_a_serving_server_goes_on(start, services, make_database):
+    name = make_database("recycled")
+    set_parameter(services, name, "cloud.platform.kind", "exoscale")
+    set_parameter(services, name, "ir_attachment.location", "s3://")
+    server = start(
+        *("server", "--db-filter", f"^{name}$", "--workers", "2"),
+        *("--max-cron-threads", "0"),
+    )
+    processes.wait_until(
+        lambda: server.request() == 200, "Odoo", process=server.process, log=server.log
+    )
+    set_parameter(services, name, "ir_attachment.location", "db")
+    master = psutil.Process(server.process.pid)
+    workers = [p for p in master.children() if "gevent" not in p.cmdline()]
+    assert len(workers) == 2
+    for worker in workers:
+        worker.kill()
+    psutil.wait_procs(workers, timeout=SECONDS)
+    for _request in range(5):
+        assert server.request() == 200
+    assert server.process.poll() is None
+    assert "ir_attachment.location: is 'db'" in server.output
 
 
 def test_good_configuration_is_served(start, database):

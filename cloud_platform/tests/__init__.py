@@ -1,1 +1,1 @@
-from . import common, test_checks, test_faults, test_install, test_startup
+from . import common, test_checks, test_faults, test_install, test_probes, test_startup

@@ -18,7 +18,8 @@ class TestRefusal(CheckCase):
     def setUp(self):
         super().setUp()
         self.refuse = self.start_patch(patch.object(startup, "refuse"))
-        self.start_patch(patch.object(startup, "_passed", set()))
+        memory = bytearray(len(startup._passed))
+        self.start_patch(patch.object(startup, "_passed", memory))
         self.start_patch(patch.object(odoo.cli, "COMMAND", "server"))
 
     def test_server_stops(self):

@@ -16,13 +16,20 @@ class CloudPlatform(models.AbstractModel):
     def _kinds(self):
         return {**super()._kinds(), KIND: "Exoscale"}
 
+    def _uses_s3(self, kind: str) -> bool:
+        """Tell whether a kind keeps attachments in S3 and sends metrics to statsd.
+
+        An addon for another S3 provider extends this and ``_kinds``, no more.
+        """
+        return kind == KIND
+
     def _variable_faults(self, kind):
         faults = super()._variable_faults(kind)
-        return faults + variable_faults() if kind == KIND else faults
+        return faults + variable_faults() if self._uses_s3(kind) else faults
 
     def _checks(self, kind):
         checks = super()._checks(kind)
-        if kind == KIND:
+        if self._uses_s3(kind):
             checks[self.env._("configuration of S3")] = self._check_s3
         return checks
 
@@ -35,7 +42,9 @@ class CloudPlatform(models.AbstractModel):
             problem, _colon, expected = str(error).partition(": ")
             subject, _is, problem = problem.partition(" ")
             return [Fault(subject, problem, expected.capitalize())]
-        if self._stores_objects(configuration) and not connection.host:
+        if configuration.kind == KIND and not (
+            connection.host or not self._stores_objects(configuration)
+        ):
             return [
                 Fault(
                     "AWS_HOST",
@@ -46,9 +55,9 @@ class CloudPlatform(models.AbstractModel):
         return []
 
     def _object_store(self, configuration):
-        if configuration.kind != KIND:
+        if not self._uses_s3(configuration.kind):
             return super()._object_store(configuration)
-        from odoo.addons.attachment_s3.configuration import READONLY
+        from odoo.addons.attachment_s3.configuration import LOCATION, READONLY
         from odoo.addons.attachment_s3.exceptions import S3ConfigurationError
 
         try:
@@ -64,15 +73,15 @@ class CloudPlatform(models.AbstractModel):
         return ObjectStore(
             bucket=bucket,
             readonly=s3.readonly,
-            bucket_setting="ir_attachment.location"
-            if in_location
-            else "AWS_BUCKETNAME",
+            bucket_setting=LOCATION if in_location else "AWS_BUCKETNAME",
             readonly_setting="AWS_ATTACHMENT_READONLY" if in_environment else READONLY,
         )
 
     def _attachments_to_move(self, configuration):
-        if configuration.kind != KIND or not self._writes_objects(configuration):
+        if not self._uses_s3(configuration.kind):
             return super()._attachments_to_move(configuration)
+        if not self._writes_objects(configuration):
+            return 0, 0
         from odoo.addons.attachment_s3.configuration import STORAGE
 
         number, size = self.env["attachment.s3.migration"].sudo()._count(STORAGE)
@@ -80,7 +89,7 @@ class CloudPlatform(models.AbstractModel):
 
     def _probes(self, configuration):
         questions = super()._probes(configuration)
-        if configuration.kind == KIND:
+        if self._uses_s3(configuration.kind):
             questions["statsd"] = probes.statsd
             if s3 := self._s3_to_probe(configuration):
                 questions["S3"] = partial(probes.s3, *s3)
