@@ -172,6 +172,11 @@ def decode(sid: str, current: bytes | None, previous: bytes | None) -> Stored | 
     )
 
 
+def read_values(current: bytes) -> dict:
+    """Return the values of a session's key, for whoever may read all of Redis."""
+    return json.loads(current[_HEADER.size :])
+
+
 def changed(base: dict, mine: dict, theirs: dict, ignore: tuple = ()) -> dict:
     """Apply to ``theirs`` what distinguishes ``mine`` from ``base``, key by key."""
     result = dict(theirs)

@@ -93,7 +93,7 @@ class RedisSessionStore(sessions.SessionStore):
         super().__init__(session_class=RedisSession)
         self._settings = settings
         self._connect = connect
-        self._key_prefix = (
+        self.key_prefix = (
             f"session:{settings.prefix}:" if settings.prefix else ("session:")
         )
         #: sessions.max_inactivity_seconds by database, as last seen
@@ -112,7 +112,7 @@ class RedisSessionStore(sessions.SessionStore):
         if not self.is_valid_key(sid):
             return self.new()
         keys = self._keys(sid)
-        current, previous = self._run("get", self._client.mget, keys)
+        current, previous = self._run("get", self.client.mget, keys)
         if current is None and self._settings.import_sessions:
             stored = self._import(sid)
         else:
@@ -169,7 +169,7 @@ class RedisSessionStore(sessions.SessionStore):
         """
         missing = set()
         for batch in _batches(set(identifiers)):
-            pipeline = self._client.pipeline(transaction=False)
+            pipeline = self.client.pipeline(transaction=False)
             for identifier in batch:
                 pipeline.exists(self._key(identifier))
             found = self._run("missing", pipeline.execute)
@@ -193,7 +193,7 @@ class RedisSessionStore(sessions.SessionStore):
                     f"{STORED_SESSION_BYTES} characters"
                 )
         for batch in _batches(identifiers):
-            pipeline = self._client.pipeline(transaction=False)
+            pipeline = self.client.pipeline(transaction=False)
             for identifier in batch:
                 for key in self._keys(identifier):
                     pipeline.delete(key)  # one by one: so a cluster's pipeline wants
@@ -264,15 +264,15 @@ class RedisSessionStore(sessions.SessionStore):
             return self._import_file(sid, values)
         if self._settings.cluster:
             return None  # where the 2016 addon never ran
-        key = legacy.key(self._key_prefix, sid)
-        text = self._run("import", self._client.get, key)
+        key = legacy.key(self.key_prefix, sid)
+        text = self._run("import", self.client.get, key)
         values = legacy.parse(text) if text else None
         if values is not None:
             written = self._imported(sid, values)
             if self._run("import", self._move, key, written):
                 _logger.info("Session %s moved from the 2016 addon's key", short(sid))
                 return written
-        return self._decode(sid, *self._run("get", self._client.mget, self._keys(sid)))
+        return self._decode(sid, *self._run("get", self.client.mget, self._keys(sid)))
 
     def _import_file(self, sid, values):
         written = self._imported(sid, values)
@@ -451,7 +451,7 @@ class RedisSessionStore(sessions.SessionStore):
             if session.uid and before.get("uid") == session.uid:
                 # It was revoked while the request kept its login, and did not prove
                 # anew who it is. Nobody has seen the new session id yet.
-                self._run("delete", self._client.delete, self._key(sid))
+                self._run("delete", self.client.delete, self._key(sid))
                 self._refuse(session)
                 return
         self._become(session, written)
@@ -519,18 +519,19 @@ class RedisSessionStore(sessions.SessionStore):
     # Redis
 
     @functools.cached_property
-    def _client(self):
+    def client(self):
+        """The client of redis-py."""
         return self._connect()
 
     def _key(self, identifier):
-        return f"{self._key_prefix}{{{identifier}}}"
+        return f"{self.key_prefix}{{{identifier}}}"
 
     def _keys(self, sid):
         key = self._key(sid[:STORED_SESSION_BYTES])
         return key, key + ":previous"
 
     def _eval(self, script, sid, *arguments):
-        return self._client.eval(script, 2, *self._keys(sid), *arguments)
+        return self.client.eval(script, 2, *self._keys(sid), *arguments)
 
     def _revoked_key(self, identifier):
         return self._key(identifier) + ":revoked"
@@ -539,7 +540,7 @@ class RedisSessionStore(sessions.SessionStore):
         session_key, _previous = self._keys(written.sid)
         keys = key, session_key, self._revoked_key(written.sid[:STORED_SESSION_BYTES])
         milliseconds = written.lifetime_seconds * 1000
-        return self._client.eval(_MOVE, 3, *keys, written.encode(), milliseconds)
+        return self.client.eval(_MOVE, 3, *keys, written.encode(), milliseconds)
 
     def _write(self, stored, written, previous=None):
         arguments = [
@@ -560,7 +561,7 @@ class RedisSessionStore(sessions.SessionStore):
 
         :return: whether the old one was there
         """
-        pipeline = self._client.pipeline(transaction=False)
+        pipeline = self.client.pipeline(transaction=False)
         if old_sid:
             pipeline.execute_command(  # a cluster's pipeline has no eval method
                 "EVAL", _DELETE, 2, *self._keys(old_sid), record.digest(old_sid)

@@ -1,4 +1,5 @@
 from . import (
+    test_admin,
     test_deployments,
     test_failure,
     test_import,

@@ -176,10 +176,10 @@ class TestFailure(BaseCase):
 
     def test_all_connections_in_use(self):
         store = self.new_store(pool_size=1, pool_timeout=0.2)
-        taken = store._client.connection_pool.get_connection()
+        taken = store.client.connection_pool.get_connection()
         reason = self.assertUnavailable(store.get, self.session.sid)
         self.assertIn("connection", reason.lower())
-        store._client.connection_pool.release(taken)
+        store.client.connection_pool.release(taken)
         self.assertEqual(store.get(self.session.sid).uid, USER_ID)
 
     def test_waits_for_a_connection(self):

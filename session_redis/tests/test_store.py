@@ -78,7 +78,7 @@ class TestRoundTrips(StoreCase):
     def test_one_question_each(self):
         session = self.new_session(USER_ID)
         calls = []
-        client = self.store._client
+        client = self.store.client
         execute, pipeline = client.execute_command, client.pipeline
 
         def count(*arguments, **options):
