@@ -109,6 +109,16 @@ class ContractSuite:
         self.assertNotIn("gc_previous_sessions", session)
         self.assertStored(session)
 
+    def test_temporary_session_of_a_report(self):
+        session = self.read(self.new_session(USER_ID))
+        temporary = self.store.new()  # as ir.actions.report does
+        temporary.update({**session, "debug": "", "_trace_disable": True})
+        self.store.save(temporary)
+        self.assertEqual(self.read(temporary).uid, USER_ID)
+        self.store.delete(temporary)
+        self.assertMissing(temporary)
+        self.assertStored(session)
+
     def test_vacuum_keeps_sessions(self):
         session = self.new_session()
         self.store.vacuum(max_lifetime=0)

@@ -35,7 +35,7 @@ class TestMerge(BaseCase):
 
     def test_token_of_a_rotated_session_does_not_come_back(self):
         theirs = {**USER, "session_token": "new", "create_time": 5}
-        mine = {**USER, "create_time": 1, "debug": "1"}
+        mine = {**USER, "session_token": "mine", "create_time": 2, "debug": "1"}
         merged = record.merge({**USER, "create_time": 1}, mine, theirs, rotated=True)
         self.assertEqual(merged, {**theirs, "debug": "1"})
 
