@@ -90,5 +90,6 @@ def to_text(report: dict) -> str:
         len(result.faults)
         for result in (*report["checks"].values(), *report["probes"].values())
     )
-    lines.append("all is well" if report["ok"] else f"{number} faults")
+    faults = "1 fault" if number == 1 else f"{number} faults"
+    lines.append("all is well" if report["ok"] else faults)
     return "\n".join(lines)

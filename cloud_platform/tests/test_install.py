@@ -1,3 +1,4 @@
+import logging
 from contextlib import nullcontext
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -80,6 +81,14 @@ class TestInstall(CheckCase):
         self.assertEqual(self.parameters(), (False, False))
         self.force_storage.assert_not_called()
 
+    def test_unsafe_installs_with_a_warning_that_tells_the_faults(self):
+        self.set_environment("prod", ODOO_CLOUD_PLATFORM_UNSAFE="1")
+        self.bucket("acme-odoo-test")
+        with self.assertLogs("odoo.addons.cloud_platform", "WARNING") as logs:
+            self.platform.install("test")
+        self.assertIn("AWS_BUCKETNAME", logs.output[0])
+        self.assertEqual(self.parameters(), ("test", "s3://"))
+
     def test_dry_run_writes_nothing(self):
         self.set_environment("prod")
         self.bucket("acme-odoo-prod")
@@ -116,6 +125,17 @@ class TestSongs(CheckCase):
         get_param = self.env["ir.config_parameter"].get_param
         self.assertEqual(get_param("cloud.platform.kind"), "exoscale")
         self.assertIn("ir_attachment.location = db", self.lines)
+
+    def test_song_shows_the_records_of_addons(self):
+        self.set_environment("test")
+        logger = logging.getLogger("odoo.addons")
+        before = logger.level, logger.propagate, list(logger.handlers)
+        songs.install_exoscale(self.ctx)
+        self.assertTrue(
+            any("installed the platform exoscale" in line for line in self.lines)
+        )
+        after = logger.level, logger.propagate, list(logger.handlers)
+        self.assertEqual(after, before)
 
     def test_song_names_the_missing_addon(self):
         self.start_patch(patch.object(type(self.platform), "_kinds", lambda _: {}))

@@ -1,6 +1,10 @@
 import os
+from datetime import datetime, timedelta, timezone
 from unittest.mock import patch
 
+from odoo.addons.attachment_s3.configuration import configuration
+from odoo.addons.attachment_s3.exceptions import S3AccessDenied
+from odoo.addons.cloud_platform_exoscale import probes
 from odoo.tests import TransactionCase, tagged
 from odoo.tools import config
 
@@ -124,3 +128,53 @@ class TestExoscale(TransactionCase):
         report = self.platform.install("exoscale", dry_run=True)
         self.assertEqual(report["parameters"]["cloud.platform.kind"], "exoscale")
         self.assertEqual(report["parameters"]["ir_attachment.location"], "s3://")
+
+
+@tagged("post_install", "-at_install")
+class TestProbes(TransactionCase):
+    """The probe of S3 against the object store of this test run."""
+
+    def setUp(self):
+        super().setUp()
+        self.prefix = "cloudcheck-test"
+        get = os.environ.get
+        if not get("AWS_HOST") or not get("AWS_BUCKETNAME"):
+            self.skipTest("AWS_HOST and AWS_BUCKETNAME name no object store")
+
+    def store(self):
+        location = configuration(self.env.cr.dbname, "s3://", None, None)
+        return location.store()
+
+    def test_writable_store(self):
+        store = self.store()
+        result = probes.s3(store, self.prefix, writable=True)
+        self.assertEqual(result.faults, [])
+        self.assertIn(store.bucket, result.detail)
+        self.assertEqual(list(store.list(f"{self.prefix}/")), [])
+
+    def test_readonly_store_gets_no_object(self):
+        store = self.store()
+        with patch.object(type(store), "put") as put:
+            result = probes.s3(store, self.prefix, writable=False)
+        put.assert_not_called()
+        self.assertEqual(result.faults, [])
+
+    def test_wrong_secret_is_a_named_error(self):
+        with (
+            patch.dict(os.environ, AWS_SECRET_ACCESS_KEY="wrong"),
+            self.assertRaises(S3AccessDenied) as caught,
+        ):
+            probes.s3(self.store(), self.prefix, writable=True)
+        self.assertIn("AWS_SECRET_ACCESS_KEY", str(caught.exception))
+
+    def test_clock_that_is_off_is_a_fault(self):
+        for seconds, faults, advice in ((0, 0, 0), (120, 0, 1), (1200, 1, 0)):
+            now = datetime.now(timezone.utc) + timedelta(seconds=seconds)
+            with (
+                self.subTest(seconds=seconds),
+                patch.object(probes, "datetime") as clock,
+            ):
+                clock.now.return_value = now
+                result = probes.s3(self.store(), self.prefix, writable=False)
+                self.assertEqual(len(result.faults), faults)
+                self.assertEqual(len(result.advice), advice)
