@@ -401,9 +401,9 @@ class CloudPlatform(models.AbstractModel):
 
     def _check_bucket(self, configuration):
         store = self._object_store(configuration)
-        if not self._stores_objects(configuration) or store is None:
-            return []
         environments = self._rules(configuration).bucket_environments
+        if not environments or not store or not self._stores_objects(configuration):
+            return []
         expected = self.env._(" or ").join(
             f"<client>-odoo-{environment}" for environment in environments
         )

@@ -111,6 +111,14 @@ class TestEnvironments(CheckCase):
         self.set_parameters("s3://")
         self.assertEqual(self.subjects(), ["ir_attachment.location"])
 
+    def test_bucket_name_is_no_fault_where_the_location_is_one(self):
+        for environment in ("test", "dev", "staging"):
+            with self.subTest(environment=environment):
+                self.set_environment(environment)
+                self.set_parameters("s3://")
+                self.bucket("acme")
+                self.assertEqual(self.subjects(), ["ir_attachment.location"])
+
     def test_only_prod_may_write_to_a_production_bucket(self):
         for environment in ("integration", "test", "dev", "staging"):
             for unstructured in (None, "1"):

@@ -68,13 +68,17 @@ class CloudPlatform(models.AbstractModel):
             bucket = s3.bucket
         except S3ConfigurationError:
             bucket = ""  # told by _check_bucket where one is needed
+        readonly_setting = "AWS_ATTACHMENT_READONLY"
+        if s3.settings.disabled:
+            readonly_setting = "DISABLE_ATTACHMENT_STORAGE"
+        elif s3.readonly and not s3.settings.readonly:
+            readonly_setting = READONLY
         in_location = s3.location and s3.location.bucket
-        in_environment = s3.settings.readonly or not s3.readonly
         return ObjectStore(
             bucket=bucket,
-            readonly=s3.readonly,
+            readonly=s3.readonly or s3.settings.disabled,
             bucket_setting=LOCATION if in_location else "AWS_BUCKETNAME",
-            readonly_setting="AWS_ATTACHMENT_READONLY" if in_environment else READONLY,
+            readonly_setting=readonly_setting,
         )
 
     def _attachments_to_move(self, configuration):

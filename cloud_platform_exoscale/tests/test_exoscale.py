@@ -17,7 +17,14 @@ ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "key",
     "AWS_SECRET_ACCESS_KEY": "secret",
 }
-OURS = ("AWS_", "ODOO_SESSION_REDIS", "ODOO_STATSD", "STATSD_", "ODOO_CLOUD")
+OURS = (
+    "AWS_",
+    "ODOO_SESSION_REDIS",
+    "ODOO_STATSD",
+    "STATSD_",
+    "ODOO_CLOUD",
+    "DISABLE_",
+)
 
 
 @tagged("post_install", "-at_install")
@@ -108,6 +115,26 @@ class TestExoscale(TransactionCase):
         self.assertEqual(self.faults(), [])
         self.set_environment("prod", AWS_BUCKETNAME="acme-odoo-prod")
         self.assertEqual(self.subjects(), ["ir_attachment.s3.readonly"])
+
+    def test_prod_may_not_do_without_its_store(self):
+        self.set_environment(
+            "prod", AWS_BUCKETNAME="acme-odoo-prod", DISABLE_ATTACHMENT_STORAGE="1"
+        )
+        self.assertEqual(self.subjects(), ["DISABLE_ATTACHMENT_STORAGE"])
+
+    def test_amazon_is_not_exoscale(self):
+        self.set_environment("prod", AWS_BUCKETNAME="acme-odoo-prod", AWS_HOST="")
+        self.assertEqual(self.subjects(), ["AWS_HOST"])
+        self.env["ir.config_parameter"].set_param(
+            "ir_attachment.s3.host", "sos-ch-gva-2.exo.io"
+        )
+        self.assertEqual(self.faults(), [])
+
+    def test_half_of_the_credentials(self):
+        self.set_environment(
+            "prod", AWS_BUCKETNAME="acme-odoo-prod", AWS_SECRET_ACCESS_KEY=""
+        )
+        self.assertEqual(self.subjects(), ["AWS_SECRET_ACCESS_KEY"])
 
     def test_production_bucket_from_test_and_dev(self):
         for environment in ("test", "dev"):
