@@ -262,19 +262,23 @@ class RedisSessionStore(sessions.SessionStore):
         values = legacy.read_file(self.path, sid, self._settings.expiration)
         if values is not None:
             return self._import_file(sid, values)
-        if self._settings.cluster:
-            return None  # where the 2016 addon never ran
-        key = legacy.key(self.key_prefix, sid)
-        text = self._run("import", self.client.get, key)
-        values = legacy.parse(text) if text else None
-        if values is not None:
-            written = self._imported(sid, values)
-            if self._run("import", self._move, key, written):
-                _logger.info("Session %s moved from the 2016 addon's key", short(sid))
-                return written
+        if not self._settings.cluster:  # where the 2016 addon never ran
+            key = legacy.key(self.key_prefix, sid)
+            text = self._run("import", self.client.get, key)
+            values = legacy.parse(text) if text else None
+            if values is not None:
+                written = self._imported(sid, values)
+                if self._run("import", self._move, key, written):
+                    _logger.info("Session %s moved from an old key", short(sid))
+                    return written
         return self._decode(sid, *self._run("get", self.client.mget, self._keys(sid)))
 
     def _import_file(self, sid, values):
+        # it may have been revoked on another front end, which has not this file
+        revoked_key = self._revoked_key(sid[:STORED_SESSION_BYTES])
+        if self._run("import", self.client.exists, revoked_key):
+            legacy.delete_file(self.path, sid)
+            return None
         written = self._imported(sid, values)
         outcome = self._run("import", self._write, None, written)
         deleted = legacy.delete_file(self.path, sid)

@@ -89,11 +89,19 @@ class TestImport(StoreCase):
     def test_revoked_before_its_move(self):
         in_file, (in_key, _key) = self.in_file(), self.in_key()
         identifiers = [in_file.sid[:42], in_key.sid[:42]]
-        self.store.delete_from_identifiers(identifiers)
+        with patch("odoo.addons.session_redis.legacy.delete_files"):
+            # on another front end, which has not the file
+            self.store.delete_from_identifiers(identifiers)
         self.assertMissing(in_file)
+        self.assertFalse(self.has_file(in_file))
         self.assertMissing(in_key)
         missing = self.store.get_missing_session_identifiers(identifiers)
         self.assertEqual(missing, set(identifiers))
+
+    def test_revocation_deletes_the_file(self):
+        session = self.in_file()
+        self.store.delete_from_identifiers([session.sid[:42]])
+        self.assertFalse(self.has_file(session))
 
     def test_all_requests_of_a_page_are_logged_in(self):
         for session in (self.in_file(), self.in_key()[0]):
