@@ -99,6 +99,7 @@ def install(services, folder, database, modules, **variables):
         services, folder, *arguments, "--no-http", **variables
     )
     if result.returncode:
+        odoo_server.drop_database(services, database)
         pytest.fail(f"installing {modules}: exit {result.returncode}\n{result.stdout}")
 
 
