@@ -65,7 +65,7 @@ class StoreCase(BaseCase):
         self.store.save(session)
         return session
 
-    def read(self, session):
+    def read_again(self, session):
         """Read a session as another request does."""
         return self.store.get(session if isinstance(session, str) else session.sid)
 
@@ -73,10 +73,10 @@ class StoreCase(BaseCase):
         return self.store._keys(session.sid)
 
     def assertStored(self, session):
-        self.assertFalse(self.read(session).is_new)
+        self.assertFalse(self.read_again(session).is_new)
 
     def assertMissing(self, session):
-        found = self.read(session)
+        found = self.read_again(session)
         self.assertTrue(found.is_new)
         self.assertFalse(dict(found))
 

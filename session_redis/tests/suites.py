@@ -22,7 +22,7 @@ class ContractSuite:
 
     def test_saved_session_is_read_by_another_request(self):
         session = self.new_session(key={"nested": [1, 2.5, None, []]})
-        found = self.read(session)
+        found = self.read_again(session)
         self.assertEqual(dict(found), dict(session))
         self.assertEqual(found.sid, session.sid)
         self.assertFalse(found.is_new)
@@ -71,16 +71,16 @@ class ContractSuite:
         forged["debug"] = "1"
         self.store.save(forged)
         self.assertNotEqual(forged.sid[:42], session.sid[:42])
-        self.assertEqual(self.read(session).uid, USER_ID)
+        self.assertEqual(self.read_again(session).uid, USER_ID)
         self.assertStored(forged)
 
     def test_touch_after_nested_change_is_stored(self):
-        session = self.read(self.new_session(nested={"a": 1}))
+        session = self.read_again(self.new_session(nested={"a": 1}))
         session["nested"]["a"] = 2
         session.touch()
         self.assertTrue(session.is_dirty)
         self.store.save(session)
-        self.assertEqual(self.read(session)["nested"], {"a": 2})
+        self.assertEqual(self.read_again(session)["nested"], {"a": 2})
 
     def test_identifiers_without_session_are_missing(self):
         present = [self.new_session().sid[:42] for _ in range(3)]
@@ -110,11 +110,11 @@ class ContractSuite:
         self.assertStored(session)
 
     def test_temporary_session_of_a_report(self):
-        session = self.read(self.new_session(USER_ID))
+        session = self.read_again(self.new_session(USER_ID))
         temporary = self.store.new()  # as ir.actions.report does
         temporary.update({**session, "debug": "", "_trace_disable": True})
         self.store.save(temporary)
-        self.assertEqual(self.read(temporary).uid, USER_ID)
+        self.assertEqual(self.read_again(temporary).uid, USER_ID)
         self.store.delete(temporary)
         self.assertMissing(temporary)
         self.assertStored(session)
@@ -147,7 +147,7 @@ class SecrecySuite:
 
     def test_logs_have_no_session_id(self):
         session = self.new_session(USER_ID)
-        stale = self.read(session)
+        stale = self.read_again(session)
         self.store.delete(session)
         stale["debug"] = "1"
         with self.assertLogs("odoo.addons.session_redis", "DEBUG") as logs:
@@ -162,7 +162,7 @@ class GhostSuite:
 
     def test_save_after_logout_elsewhere(self):
         session = self.new_session(USER_ID)
-        in_flight, leaving = self.read(session), self.read(session)
+        in_flight, leaving = self.read_again(session), self.read_again(session)
         leaving.logout()
         self.store.rotate(leaving, None)
         in_flight["debug"] = "1"
@@ -173,7 +173,7 @@ class GhostSuite:
 
     def test_save_after_revocation(self):
         session = self.new_session(USER_ID)
-        in_flight = self.read(session)
+        in_flight = self.read_again(session)
         self.store.delete_from_identifiers([session.sid[:42]])
         in_flight["debug"] = "1"
         self.store.save(in_flight)
@@ -181,7 +181,7 @@ class GhostSuite:
 
     def test_soft_rotation_after_revocation(self):
         session = self.new_session(USER_ID)
-        in_flight = self.read(session)
+        in_flight = self.read_again(session)
         self.store.delete_from_identifiers([session.sid[:42]])
         with self.cursor_env() as env:
             self.store.rotate(in_flight, env, soft=True)
@@ -190,7 +190,7 @@ class GhostSuite:
 
     def test_hard_rotation_of_a_revoked_login(self):
         session = self.new_session(USER_ID)
-        in_flight = self.read(session)
+        in_flight = self.read_again(session)
         self.store.delete_from_identifiers([session.sid[:42]])
         with self.cursor_env() as env:
             self.store.rotate(in_flight, env)
@@ -199,27 +199,27 @@ class GhostSuite:
 
     def test_login_is_kept_though_another_login_took_the_session(self):
         session = self.new_session()
-        one, two = self.read(session), self.read(session)
+        one, two = self.read_again(session), self.read_again(session)
         for request in (one, two):
             request.update({"uid": USER_ID, "login": "admin"})
             with self.cursor_env() as env:
                 self.store.rotate(request, env)
-        self.assertEqual(self.read(one).uid, USER_ID)
-        self.assertEqual(self.read(two).uid, USER_ID)
+        self.assertEqual(self.read_again(one).uid, USER_ID)
+        self.assertEqual(self.read_again(two).uid, USER_ID)
 
     def test_stale_save_after_new_session_with_the_same_id(self):
         session = self.new_session(USER_ID)
-        in_flight = self.read(session)
+        in_flight = self.read_again(session)
         self.store.delete(session)
         again = self.store.session_class({"debug": ""}, session.sid, new=True)
         self.store.save(again)
         in_flight["debug"] = "1"
         self.store.save(in_flight)
-        self.assertIsNone(self.read(session).uid)
+        self.assertIsNone(self.read_again(session).uid)
 
     def test_logout_with_the_previous_cookie_ends_the_successor(self):
         session = self.new_session(USER_ID)
-        late = self.read(session)
+        late = self.read_again(session)
         with self.cursor_env() as env:
             self.store.rotate(session, env, soft=True)
         late.logout()
@@ -230,7 +230,7 @@ class GhostSuite:
         session = self.new_session(USER_ID)
         with self.cursor_env() as env:
             self.store.rotate(session, env, soft=True)
-        present = self.read(session)
+        present = self.read_again(session)
         present["gc_previous_sessions"] = True
         self.store.delete_old_sessions(present)
         self.assertStored(session)
@@ -248,7 +248,7 @@ class RotationSuite:
         session, old_sid = self.rotated()
         self.assertNotEqual(session.sid, old_sid)
         self.assertEqual(session.sid[:42], old_sid[:42])
-        found = self.read(session)
+        found = self.read_again(session)
         self.assertEqual(dict(found), dict(session))
         self.assertEqual(found["key"], 1)
         self.assertNotIn("next_sid", found)
@@ -261,11 +261,11 @@ class RotationSuite:
             user = env["res.users"].browse(USER_ID)
             for sid in (old_sid, session.sid):
                 token = user._compute_session_token(sid)
-                self.assertEqual(self.read(sid).session_token, token)
+                self.assertEqual(self.read_again(sid).session_token, token)
 
     def test_previous_session_names_its_successor_and_its_end(self):
         session, old_sid = self.rotated()
-        previous = self.read(old_sid)
+        previous = self.read_again(old_sid)
         self.assertEqual(previous["next_sid"], session.sid)
         self.assertAlmostEqual(previous["deletion_time"], time.time() + 120, delta=5)
         self.assertEqual(previous.uid, USER_ID)
@@ -274,44 +274,44 @@ class RotationSuite:
 
     def test_request_with_the_previous_cookie_adopts_the_successor(self):
         session, old_sid = self.rotated()
-        late = self.read(old_sid)
+        late = self.read_again(old_sid)
         late["late"] = 1
         with self.cursor_env() as env:
             self.store.rotate(late, env, soft=True)
         self.assertEqual(late.sid, session.sid)
-        found = self.read(session)
+        found = self.read_again(session)
         self.assertEqual(found["late"], 1)
         self.assertEqual(dict(found), dict(late))
         self.assertEqual(found.session_token, session.session_token)
 
     def test_save_with_the_previous_cookie_reaches_the_successor(self):
         session, old_sid = self.rotated()
-        late = self.read(old_sid)
+        late = self.read_again(old_sid)
         late["late"] = 1
         self.store.save(late)
-        found = self.read(session)
+        found = self.read_again(session)
         self.assertEqual(found["late"], 1)
         self.assertEqual(found.session_token, session.session_token)
         self.assertNotIn("next_sid", found)
-        self.assertEqual(self.read(old_sid)["next_sid"], session.sid)
+        self.assertEqual(self.read_again(old_sid)["next_sid"], session.sid)
 
     def test_new_password_during_a_rotation_keeps_the_login(self):
         session, old_sid = self.rotated()
-        late = self.read(old_sid)
+        late = self.read_again(old_sid)
         late.session_token = "token of the new password"
         with self.cursor_env() as env:
             self.store.rotate(late, env, soft=True)
             token = env["res.users"].browse(USER_ID)._compute_session_token(session.sid)
-        self.assertEqual(self.read(session).session_token, token)
+        self.assertEqual(self.read_again(session).session_token, token)
 
     def test_in_flight_request_keeps_its_change_when_another_rotates(self):
         session = self.new_session(USER_ID)
-        in_flight = self.read(session)
+        in_flight = self.read_again(session)
         with self.cursor_env() as env:
             self.store.rotate(session, env, soft=True)
         in_flight["mine"] = 1
         self.store.save(in_flight)
-        found = self.read(session)
+        found = self.read_again(session)
         self.assertEqual(found["mine"], 1)
         self.assertEqual(found.session_token, session.session_token)
 
@@ -323,7 +323,7 @@ class RotationSuite:
             token = env["res.users"].browse(USER_ID)._compute_session_token(session.sid)
         self.assertNotEqual(session.sid[:42], old_sid[:42])
         self.assertMissing(old_sid)
-        self.assertEqual(self.read(session).session_token, token)
+        self.assertEqual(self.read_again(session).session_token, token)
 
     def test_rotation_of_a_user_needs_an_environment(self):
         session = self.new_session(USER_ID)
@@ -339,7 +339,7 @@ class RotationSuite:
         ready = threading.Barrier(count)
 
         def request(number):
-            own = self.read(session)
+            own = self.read_again(session)
             own[f"key{number}"] = number
             with self.cursor_env() as env:
                 env["res.users"].browse(USER_ID)._compute_session_token(own.sid)
@@ -362,14 +362,14 @@ class RotationSuite:
         ready = threading.Barrier(count)
 
         def request(number):
-            own = self.read(session)
+            own = self.read_again(session)
             own[f"key{number}"] = number
             ready.wait(30)
             self.store.save(own)
 
         with ThreadPoolExecutor(count) as pool:
             list(pool.map(request, range(count)))
-        found = self.read(session)
+        found = self.read_again(session)
         self.assertEqual([n for n in range(count) if found.get(f"key{n}") != n], [])
 
     def test_4_processes_rotate_to_one_successor_and_lose_nothing(self):
@@ -384,7 +384,7 @@ class RotationSuite:
             status = 1
             try:  # nothing of the parent's connections is used: the pool notices
                 os.close(go)
-                own = self.read(session)
+                own = self.read_again(session)
                 own[f"key{number}"] = number
                 os.read(wait, 1)
                 self.store.rotate(own, TokenEnv(), soft=True)

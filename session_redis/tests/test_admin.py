@@ -36,7 +36,7 @@ class TestAdmin(StoreCase):
         added, skipped = admin.import_sessions(self.store, file)
         self.assertGreaterEqual(skipped, 1)
         self.assertEqual(added, 1)
-        self.assertEqual(dict(self.read(session)), dict(session))
+        self.assertEqual(dict(self.read_again(session)), dict(session))
         self.assertStored(other)
 
     def test_other_files_are_refused(self):

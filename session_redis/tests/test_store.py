@@ -61,16 +61,16 @@ class TestLifetime(StoreCase):
 
     def test_use_renews_without_a_write_per_request(self):
         session = self.new_session(USER_ID)
-        self.assertFalse(self.read(session).is_dirty)
+        self.assertFalse(self.read_again(session).is_dirty)
         old = session.stored._replace(written_at=int(time.time()) - 100)
         self.client.set(self.keys_of(session)[0], old.encode(), ex=5)
-        found = self.read(session)
+        found = self.read_again(session)
         found.is_dirty = False  # as odoo.http does after reading
         self.assertTrue(found.is_dirty)
         self.store.save(found)
         self.assertTrue(found.is_dirty)  # the cookie is sent after the save
         self.assertLifetime(session, 600)
-        self.assertFalse(self.read(session).is_dirty)
+        self.assertFalse(self.read_again(session).is_dirty)
 
 
 @tagged("post_install", "-at_install")
