@@ -1,7 +1,9 @@
 from . import (
     test_configuration,
+    test_faults,
     test_ir_attachment,
     test_migration,
+    test_odoo,
     test_serving,
     test_transactions,
 )
