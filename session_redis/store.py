@@ -281,10 +281,9 @@ class RedisSessionStore(sessions.SessionStore):
             return None
         written = self._imported(sid, values)
         outcome = self._run("import", self._write, None, written)
-        deleted = legacy.delete_file(self.path, sid)
         if outcome != 1:
-            return self._decode(sid, *outcome)
-        if not deleted:
+            return self._decode(sid, *outcome)  # of the one that deletes the file
+        if not legacy.delete_file(self.path, sid):
             # another request has moved it, and it was ended, before we have written
             self._run("delete", self._eval, _DELETE, sid, written.digest)
             return None

@@ -104,7 +104,9 @@ class TestImport(StoreCase):
         self.assertFalse(self.has_file(session))
 
     def test_all_requests_of_a_page_are_logged_in(self):
-        for session in (self.in_file(), self.in_key()[0]):
+        for session in [
+            s for _ in range(10) for s in (self.in_file(), self.in_key()[0])
+        ]:
             ready = threading.Barrier(16)
 
             def request(_number, sid=session.sid, ready=ready):
