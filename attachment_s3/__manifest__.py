@@ -10,5 +10,4 @@
         "python": ["boto3", "pydantic-settings"],
     },
     "data": ["security/ir.model.access.csv"],
-    "installable": True,
 }

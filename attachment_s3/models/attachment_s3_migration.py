@@ -82,7 +82,7 @@ class AttachmentS3Migration(models.Model):
         run = self.create(
             {"target": target, "total": total, "total_bytes": total_bytes}
         )
-        self.env.cr.commit()
+        self._commit()
         _logger.info(
             "%s attachments (%.1f MB) move to %s", total, total_bytes / MIB, target
         )
@@ -99,9 +99,14 @@ class AttachmentS3Migration(models.Model):
                 logged = time.monotonic()
                 run._log_progress(report, logged - started)
         run.write({"state": "done", "ended_at": fields.Datetime.now()})
-        self.env.cr.commit()
+        self._commit()
         run._log_progress(report, time.monotonic() - started)
         return report
+
+    @api.model
+    def _commit(self):
+        """Keep a batch, so that it has not to be moved again."""
+        self.env.cr.commit()  # pylint: disable=invalid-commit
 
     def _progress(self, report):
         self.write(
@@ -111,7 +116,7 @@ class AttachmentS3Migration(models.Model):
                 "failed": report["failed"],
             }
         )
-        self.env.cr.commit()
+        self._commit()
 
     def _log_progress(self, report, seconds):
         speed = report["bytes"] / max(seconds, 0.001)

@@ -61,6 +61,8 @@ class AttachmentS3Prefix(models.Model):
         # first object is, and to stay when this transaction is rolled back.
         identity = (dbname, uuid, running_env, neutralized)
         with db_connect(dbname).cursor() as cr:
+            # who waits for another's first prefix has to see it afterwards
+            cr.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
             cr.execute("SET LOCAL lock_timeout TO '10s'")
             cr.execute(
                 SQL(
@@ -70,7 +72,6 @@ class AttachmentS3Prefix(models.Model):
                     (self._new_prefix(dbname), *identity),
                 )
             )
-            cr.commit()
             cr.execute(
                 SQL(
                     """SELECT prefix FROM attachment_s3_prefix

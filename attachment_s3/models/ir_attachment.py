@@ -5,7 +5,6 @@ from typing import NamedTuple
 import psycopg2
 
 from odoo import api, models
-from odoo.addons.base.models.ir_attachment import IrAttachment as BaseIrAttachment
 from odoo.exceptions import AccessError, UserError
 from odoo.fields import Domain
 from odoo.http import Stream
@@ -221,8 +220,7 @@ class IrAttachment(models.Model):
         for record, content in zip(records, shared, strict=True):
             # a client cannot send such an object, and so not name any content
             if isinstance(content, SharedContent):
-                # past the base model, which lets nobody write these fields
-                super(BaseIrAttachment, record.sudo()).write(content._asdict())
+                record._s3_share(content)
         return records
 
     def copy_data(self, default=None):
@@ -298,13 +296,19 @@ class IrAttachment(models.Model):
             return None
         return SharedContent(*(self.sudo()[name] for name in SharedContent._fields))
 
+    def _s3_share(self, content):
+        """Refer to a content that another attachment has too."""
+        # past the base model, which lets nobody write these fields
+        models.Model.write(self.sudo(), content._asdict())
+
     @api.model
     def _gc_local_leftovers(self):
         """Collect local files that were moved elsewhere, as the base model would."""
         if not os.path.isdir(self._full_path("checklist")):
             return
         cr = self.env.cr
-        cr.commit()  # the lock has to be the first statement of a transaction
+        # the lock has to be the first statement of a transaction, as in the base model
+        cr.commit()  # pylint: disable=invalid-commit
         cr.execute("SET LOCAL lock_timeout TO '10s'")
         try:
             cr.execute("LOCK ir_attachment IN SHARE MODE")
@@ -312,4 +316,4 @@ class IrAttachment(models.Model):
             cr.rollback()  # the next run tries again
             return
         self._gc_file_store_unsafe()
-        cr.commit()
+        cr.commit()  # pylint: disable=invalid-commit

@@ -79,7 +79,7 @@ class S3Case(TransactionCase):
         cls.attachment = cls.env["ir.attachment"]
         cls.objects = Objects(cls.env)
 
-    def create(self, raw=None, **vals):
+    def make(self, raw=None, **vals):
         raw = os.urandom(1000) if raw is None else raw
         return self.attachment.create({"name": "test.bin", "raw": raw, **vals})
 
@@ -123,18 +123,18 @@ class CommittedCase(BaseCase):
         try:
             yield api.Environment(cr, SUPERUSER_ID, {})
             if commit:
-                cr.commit()
+                cr.commit()  # pylint: disable=invalid-commit
         finally:
             cr.close()
 
-    def create(self, env, raw, **vals):
+    def make(self, env, raw, **vals):
         vals = {"name": "attachment_s3 test", "raw": raw, **vals}
         return env["ir.attachment"].create(vals)
 
     def create_committed(self, raw, **vals):
         """Return the id and the address of a new attachment."""
         with self.environment() as env:
-            attachment = self.create(env, raw, **vals)
+            attachment = self.make(env, raw, **vals)
             return attachment.id, attachment.store_fname
 
     def unlink_committed(self, *ids):

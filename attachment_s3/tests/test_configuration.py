@@ -155,5 +155,5 @@ class TestParameters(S3Case):
         )
         self.env.registry.clear_all_caches()
         with self.assertRaisesRegex(S3ConfigurationError, LOCATION) as caught:
-            self.create()
+            self.make()
         self.assertNotIn("SECRET", str(caught.exception))

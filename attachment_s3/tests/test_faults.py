@@ -43,10 +43,10 @@ class TestFaults(S3Case):
             )
         )
         self.raw = os.urandom(100_000)
-        self.attachment = self.create(self.raw)
+        self.attachment = self.make(self.raw)
         self.store = self.attachment._s3_configuration().store()
 
-    def read(self):
+    def read_again(self):
         self.attachment.invalidate_recordset()
         return self.attachment.raw
 
@@ -56,13 +56,13 @@ class TestFaults(S3Case):
         self.proxy.fail(fault)
         if reading:
             with self.assertRaises(error):
-                self.read()
+                self.read_again()
         if writing:
             with self.assertRaises(error), self.env.cr.savepoint():
-                self.create()
+                self.make()
         self.assertLess(time.monotonic() - started, SECONDS)
         self.proxy.work()
-        self.assertEqual(self.read(), self.raw)
+        self.assertEqual(self.read_again(), self.raw)
 
     def test_connection_is_reset(self):
         self.check(S3Unavailable, self.proxy.do_reset)
@@ -109,14 +109,14 @@ class TestFaults(S3Case):
         secure = self.proxy.url.replace("http:", "https:")
         self.proxy.fail(self.proxy.do_garbage)
         with variables(AWS_HOST=secure), self.assertRaises(S3Unavailable):
-            self.read()
+            self.read_again()
 
     def test_connection_is_refused(self):
         with FaultProxy(self.proxy.target) as gone:
             pass
         with variables(AWS_HOST=gone.url), self.assertRaises(S3Unavailable):
-            self.read()
-        self.assertEqual(self.read(), self.raw)
+            self.read_again()
+        self.assertEqual(self.read_again(), self.raw)
 
     def test_one_failure_is_tried_again(self):
         for fault in (
@@ -124,15 +124,15 @@ class TestFaults(S3Case):
             partial(self.proxy.do_answer, 503, "SlowDown"),
         ):
             self.proxy.fail(fault, times=1)
-            self.assertEqual(self.read(), self.raw)
+            self.assertEqual(self.read_again(), self.raw)
             self.assertEqual(self.proxy.requests, 2)
             self.proxy.fail(fault, times=1)
-            self.create()
+            self.make()
 
     def test_body_that_breaks_off_is_continued(self):
         for length in (0, 1, 60_000, 99_999):
             self.proxy.fail(partial(self.proxy.do_truncate, length), times=1)
-            self.assertEqual(self.read(), self.raw, length)
+            self.assertEqual(self.read_again(), self.raw, length)
             self.assertEqual(self.proxy.requests, 2)
 
     def test_part_that_breaks_off_is_continued(self):
@@ -162,7 +162,7 @@ class TestFaults(S3Case):
     def test_errors_name_the_store_and_hide_the_secret(self):
         self.proxy.fail(partial(self.proxy.do_answer, 403, "AccessDenied"))
         with self.assertRaises(S3AccessDenied) as caught:
-            self.read()
+            self.read_again()
         self.assertIn(self.proxy.url, str(caught.exception))
         self.assertIn(self.store.bucket, str(caught.exception))
         secret = os.environ["AWS_SECRET_ACCESS_KEY"]

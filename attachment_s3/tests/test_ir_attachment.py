@@ -15,7 +15,7 @@ from .common import PNG, Operations, S3Case, variables
 class TestContents(S3Case):
     def test_content_is_in_the_bucket_under_its_sha256(self):
         raw = os.urandom(1000)
-        attachment = self.create(raw)
+        attachment = self.make(raw)
         bucket, key = split_uri(attachment.store_fname)
         digest = hashlib.sha256(raw).hexdigest()
         self.assertEqual(bucket, os.environ["AWS_BUCKETNAME"])
@@ -27,7 +27,7 @@ class TestContents(S3Case):
 
     def test_write_is_one_put_and_read_one_get(self):
         with Operations() as operations:
-            attachment = self.create()
+            attachment = self.make()
         self.assertEqual(operations.names, ["put"])
         attachment.invalidate_recordset()
         with Operations() as operations:
@@ -42,29 +42,29 @@ class TestContents(S3Case):
 
     def test_no_local_file_is_made(self):
         with patch("os.makedirs", side_effect=AssertionError("a folder is made")):
-            self.create().unlink()
+            self.make().unlink()
 
     def test_large_content_goes_in_parts(self):
         raw = os.urandom(1000) * 70_000
-        attachment = self.create(raw)
+        attachment = self.make(raw)
         attachment.invalidate_recordset()
         self.assertEqual(attachment.raw, raw)
         self.objects.delete(attachment.store_fname)
 
     def test_part_of_a_content(self):
         raw = os.urandom(1000)
-        fname = self.create(raw).store_fname
+        fname = self.make(raw).store_fname
         for size in (0, 1, 999, 1000, 2000):
             self.assertEqual(self.attachment._file_read(fname, size), raw[:size])
 
     def test_empty_content_needs_no_object(self):
         with Operations() as operations:
-            attachment = self.create(b"")
+            attachment = self.make(b"")
             self.assertFalse(attachment.raw)
         self.assertEqual(operations.names, [])
 
     def test_overwrite_and_unlink_note_the_old_content(self):
-        attachment = self.create()
+        attachment = self.make()
         old = attachment.store_fname
         attachment.raw = os.urandom(10)
         new = attachment.store_fname
@@ -77,7 +77,7 @@ class TestContents(S3Case):
         first, second = os.urandom(10), os.urandom(10)
         path = "odoo.addons.base.models.ir_attachment.IrAttachment._compute_checksum"
         with patch(path, lambda self, content: "0" * 40):
-            one = self.create(first) + self.create(second)
+            one = self.make(first) + self.make(second)
             both = self.attachment.create(
                 [{"name": str(i), "raw": raw} for i, raw in enumerate([second, first])]
             )
@@ -106,7 +106,7 @@ class TestContents(S3Case):
 @tagged("post_install", "-at_install")
 class TestErrors(S3Case):
     def test_missing_object_reads_as_empty_and_is_logged(self):
-        attachment = self.create()
+        attachment = self.make()
         self.objects.delete(attachment.store_fname)
         attachment.invalidate_recordset()
         logger = "odoo.addons.attachment_s3.models.ir_attachment"
@@ -117,7 +117,7 @@ class TestErrors(S3Case):
 
     def test_corrupt_object_is_never_returned(self):
         raw = os.urandom(1000)
-        attachment = self.create(raw)
+        attachment = self.make(raw)
         self.objects.put(attachment.store_fname, raw[:-1] + bytes([raw[-1] ^ 1]))
         attachment.invalidate_recordset()
         with self.assertRaises(S3ContentError):
@@ -125,7 +125,7 @@ class TestErrors(S3Case):
         self.objects.put(attachment.store_fname, raw)
 
     def test_outage_is_an_error_and_no_empty_value(self):
-        attachment = self.create()
+        attachment = self.make()
         attachment.invalidate_recordset()
         for changes in (
             {"AWS_HOST": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"},
@@ -136,7 +136,7 @@ class TestErrors(S3Case):
                 attachment.raw  # noqa: B018
             self.assertNotIn("hidden-value", str(caught.exception))
             with variables(**changes), self.assertRaises(S3Error):
-                self.create()
+                self.make()
         self.assertTrue(attachment.raw)
 
     def test_nothing_is_stored_when_the_upload_fails(self):
@@ -146,7 +146,7 @@ class TestErrors(S3Case):
             self.assertRaisesRegex(S3Error, "nobody-odoo-prod"),
             self.env.cr.savepoint(),
         ):
-            self.create()
+            self.make()
         self.assertEqual(self.attachment.search_count([]), before)
 
 
@@ -166,7 +166,7 @@ class TestCopy(S3Case):
 
     def test_copy_costs_no_request(self):
         raw = os.urandom(1000)
-        attachment = self.create(raw, mimetype="text/plain")
+        attachment = self.make(raw, mimetype="text/plain")
         with Operations() as operations:
             copy = attachment.copy({"name": "other"})
         self.assertEqual(operations.names, [])
@@ -179,7 +179,7 @@ class TestCopy(S3Case):
         self.assertEqual(copy.raw, raw)
 
     def test_copy_of_what_may_be_gone_is_written_again(self):
-        attachment = self.create()
+        attachment = self.make()
         self.referenced.return_value = False
         with Operations() as operations:
             copy = attachment.copy()
@@ -187,20 +187,20 @@ class TestCopy(S3Case):
         self.assertEqual(copy.store_fname, attachment.store_fname)
 
     def test_copy_with_another_content(self):
-        attachment = self.create()
+        attachment = self.make()
         copy = attachment.copy({"raw": b"other"})
         self.assertEqual(copy.raw, b"other")
 
     def test_same_content_costs_no_request(self):
-        attachment = self.create()
+        attachment = self.make()
         raw = attachment.raw
         with Operations() as operations:
-            second = self.create(raw)
+            second = self.make(raw)
         self.assertEqual(operations.names, [])
         self.assertEqual(second.store_fname, attachment.store_fname)
 
     def test_nobody_names_a_content_that_is_not_his(self):
-        secret = self.create(b"secret content")
+        secret = self.make(b"secret content")
         user = new_test_user(self.env, "attachment_s3_user", "base.group_user")
         values = {
             "name": "x",
@@ -213,7 +213,7 @@ class TestCopy(S3Case):
         self.assertFalse(mine.sudo().store_fname)
 
     def test_copy_needs_read_access(self):
-        attachment = self.create()
+        attachment = self.make()
         user = new_test_user(self.env, "attachment_s3_user", "base.group_user")
         with self.assertRaises(AccessError):
             attachment.with_user(user).copy()
@@ -223,8 +223,8 @@ class TestCopy(S3Case):
 class TestPlacement(S3Case):
     def test_small_image_stays_in_the_database_and_is_not_uploaded(self):
         with Operations() as operations:
-            attachment = self.create(PNG, mimetype="image/png")
-            css = self.create(b"a{}" * 50_000, mimetype="text/css")
+            attachment = self.make(PNG, mimetype="image/png")
+            css = self.make(b"a{}" * 50_000, mimetype="text/css")
         self.assertEqual(operations.names, [])
         self.assertFalse(attachment.store_fname)
         self.assertFalse(css.store_fname)
@@ -242,7 +242,7 @@ class TestPlacement(S3Case):
         self.assertEqual(both.mapped("raw"), [PNG, PNG])
 
     def test_overwriting_moves_between_the_places(self):
-        attachment = self.create(PNG, mimetype="image/png")
+        attachment = self.make(PNG, mimetype="image/png")
         attachment.write({"raw": b"text", "mimetype": "text/plain"})
         self.assertTrue(attachment.store_fname)
         self.assertFalse(attachment.db_datas)
@@ -255,9 +255,9 @@ class TestPlacement(S3Case):
 
     def test_own_rules(self):
         self.env["ir.config_parameter"].set_param(PLACEMENT, '{"text/plain": 3}')
-        self.assertFalse(self.create(b"abc", mimetype="text/plain").store_fname)
-        self.assertTrue(self.create(b"abcd", mimetype="text/plain").store_fname)
-        self.assertTrue(self.create(PNG, mimetype="image/png").store_fname)
+        self.assertFalse(self.make(b"abc", mimetype="text/plain").store_fname)
+        self.assertTrue(self.make(b"abcd", mimetype="text/plain").store_fname)
+        self.assertTrue(self.make(PNG, mimetype="image/png").store_fname)
 
     def test_files_of_asset_bundles_stay_in_the_database(self):
         for name, mimetype in (
@@ -267,7 +267,7 @@ class TestPlacement(S3Case):
             ("x.min.xml", "text/xml"),
         ):
             values = {"name": name, "url": f"/web/assets/1/{name}", "public": True}
-            attachment = self.create(b"{}" * 50_000, mimetype=mimetype, **values)
+            attachment = self.make(b"{}" * 50_000, mimetype=mimetype, **values)
             self.assertFalse(attachment.store_fname, name)
             self.assertFalse(attachment.env.context)
 
@@ -278,9 +278,9 @@ class TestOtherLocations(S3Case):
         local, stored = os.urandom(10), os.urandom(10)
         set_param = self.env["ir.config_parameter"].set_param
         set_param(LOCATION, "file")
-        file = self.create(local)
+        file = self.make(local)
         set_param(LOCATION, "db")
-        row = self.create(stored)
+        row = self.make(stored)
         set_param(LOCATION, "s3://")
         (file + row).invalidate_recordset()
         self.assertEqual((file + row).mapped("raw"), [local, stored])
@@ -290,20 +290,20 @@ class TestOtherLocations(S3Case):
 
     def test_objects_still_read_after_switching_away(self):
         raw = os.urandom(10)
-        attachment = self.create(raw)
+        attachment = self.make(raw)
         for location in ("file", "db"):
             self.env["ir.config_parameter"].set_param(LOCATION, location)
             attachment.invalidate_recordset()
             self.assertEqual(attachment.raw, raw)
 
     def test_readonly_reads_writes_to_the_database_and_deletes_nothing(self):
-        attachment = self.create()
+        attachment = self.make()
         uri, raw = attachment.store_fname, attachment.raw
         self.env["ir.config_parameter"].set_param(READONLY, "1")
         attachment.invalidate_recordset()
         self.assertEqual(attachment.raw, raw)
         with Operations() as operations:
-            new = self.create(b"new")
+            new = self.make(b"new")
             attachment.raw = b"changed"
             attachment.unlink()
             self.env["attachment.s3.garbage"]._collect()
@@ -314,12 +314,12 @@ class TestOtherLocations(S3Case):
             self.attachment.force_storage()
 
     def test_disabled_storage_is_not_asked(self):
-        attachment = self.create()
+        attachment = self.make()
         attachment.invalidate_recordset()
         with variables(DISABLE_ATTACHMENT_STORAGE="1"), Operations() as operations:
             with self.assertLogs("odoo.addons.attachment_s3", "WARNING"):
                 self.assertFalse(attachment.raw)
-            self.assertTrue(self.create(b"new").db_datas)
+            self.assertTrue(self.make(b"new").db_datas)
         self.assertEqual(operations.names, [])
 
     def test_addresses_of_2016_are_read(self):

@@ -31,7 +31,7 @@ class TestMigration(CommittedCase):
         self.enterContext(patch.object(model, "_condition", own_condition))
         self.addCleanup(self.set_parameter, LOCATION, "s3://")
 
-    def make(self, location, *contents, **vals):
+    def make_elsewhere(self, location, *contents, **vals):
         """Return the ids of new attachments that are elsewhere."""
         self.set_parameter(LOCATION, location)
         ids = [self.create_committed(raw, **vals)[0] for raw in contents]
@@ -43,7 +43,7 @@ class TestMigration(CommittedCase):
         with self.environment() as env:
             return env["ir.attachment"].force_storage()
 
-    def read(self, ids, *names):
+    def values(self, ids, *names):
         with self.environment() as env:
             return [
                 tuple(attachment[name] for name in names)
@@ -57,7 +57,7 @@ class TestMigration(CommittedCase):
 
     def test_every_direction(self):
         contents = [os.urandom(10) for _ in range(3)]
-        ids = self.make("db", *contents)
+        ids = self.make_elsewhere("db", *contents)
         for location, in_s3, in_database in (
             ("s3://", True, False),
             ("file", False, False),
@@ -68,7 +68,7 @@ class TestMigration(CommittedCase):
         ):
             report = self.move(location)
             self.assertEqual(report, {"moved": 3, "bytes": 30, "failed": 0})
-            rows = self.read(ids, "store_fname", "db_datas", "raw", "file_size")
+            rows = self.values(ids, "store_fname", "db_datas", "raw", "file_size")
             for (fname, stored, raw, size), content in zip(rows, contents, strict=True):
                 self.assertEqual(raw, content)
                 self.assertEqual(size, 10)
@@ -85,7 +85,7 @@ class TestMigration(CommittedCase):
         self.assertFalse(self.objects.exists(uri))
 
     def test_local_source_is_removed_after_the_commit(self):
-        [id_] = self.make("file", os.urandom(10))
+        [id_] = self.make_elsewhere("file", os.urandom(10))
         path = self.path(id_)
         self.assertTrue(os.path.exists(path))
         self.move()
@@ -96,36 +96,36 @@ class TestMigration(CommittedCase):
 
     def test_local_file_of_several_rows_is_sent_once(self):
         raw = os.urandom(10)
-        ids = self.make("file", raw, raw, raw)
+        ids = self.make_elsewhere("file", raw, raw, raw)
         with Operations() as operations:
             self.assertEqual(self.move()["moved"], 3)
         self.assertEqual(operations.names, ["put"])
-        self.assertEqual(self.read(ids, "raw"), [(raw,)] * 3)
+        self.assertEqual(self.values(ids, "raw"), [(raw,)] * 3)
 
     def test_missing_source_is_reported_and_left(self):
         good, bad = os.urandom(10), os.urandom(10)
-        ids = self.make("file", bad, good)
+        ids = self.make_elsewhere("file", bad, good)
         path = self.path(ids[0])
         os.rename(path, path + ".away")
         with self.assertLogs(LOGGER, "ERROR") as logs:
             report = self.move()
         self.assertEqual((report["moved"], report["failed"]), (1, 1))
         self.assertIn(str(ids[0]), logs.output[0])
-        [(fname, checksum)] = self.read(ids[:1], "store_fname", "checksum")
+        [(fname, checksum)] = self.values(ids[:1], "store_fname", "checksum")
         self.assertFalse(fname.startswith("s3://"))
         self.assertTrue(checksum)
         os.rename(path + ".away", path)
         self.assertEqual(self.move()["moved"], 1)
-        self.assertEqual(self.read(ids, "raw"), [(bad,), (good,)])
+        self.assertEqual(self.values(ids, "raw"), [(bad,), (good,)])
 
     def test_damaged_source_is_reported_and_left(self):
-        [id_] = self.make("file", b"as it was")
+        [id_] = self.make_elsewhere("file", b"as it was")
         path = self.path(id_)
         with open(path, "wb") as file:
             file.write(b"damaged")
         with self.assertLogs(LOGGER, "ERROR"):
             self.assertEqual(self.move()["failed"], 1)
-        [(fname,)] = self.read([id_], "store_fname")
+        [(fname,)] = self.values([id_], "store_fname")
         self.assertFalse(fname.startswith("s3://"))
         os.unlink(path)
 
@@ -134,11 +134,11 @@ class TestMigration(CommittedCase):
         self.objects.delete(uri)
         with self.assertLogs(LOGGER, "ERROR"):
             self.assertEqual(self.move("db")["failed"], 1)
-        self.assertEqual(self.read([id_], "store_fname"), [(uri,)])
+        self.assertEqual(self.values([id_], "store_fname"), [(uri,)])
 
     def test_truncated_upload_is_noticed(self):
         raw = os.urandom(10)
-        [id_] = self.make("db", raw)
+        [id_] = self.make_elsewhere("db", raw)
         put = S3Store.put
 
         def put_less(self, key, content):
@@ -146,11 +146,11 @@ class TestMigration(CommittedCase):
 
         with patch.object(S3Store, "put", put_less), self.assertLogs(LOGGER, "ERROR"):
             self.assertEqual(self.move()["failed"], 1)
-        self.assertEqual(self.read([id_], "db_datas"), [(raw,)])
+        self.assertEqual(self.values([id_], "db_datas"), [(raw,)])
 
     def test_outage_keeps_what_was_moved(self):
         contents = [os.urandom(10) for _ in range(4)]
-        ids = self.make("db", *contents)
+        ids = self.make_elsewhere("db", *contents)
         batch = patch(f"{LOGGER}.BATCH_ROWS", 2)
         put, calls = S3Store.put, []
 
@@ -167,13 +167,13 @@ class TestMigration(CommittedCase):
             self.assertRaises(S3Unavailable),
         ):
             self.move()
-        moved = [bool(fname) for (fname,) in self.read(ids, "store_fname")]
+        moved = [bool(fname) for (fname,) in self.values(ids, "store_fname")]
         self.assertEqual(moved, [True, True, False, False])
         self.assertEqual(self.move()["moved"], 2)
-        self.assertEqual(self.read(ids, "raw"), [(raw,) for raw in contents])
+        self.assertEqual(self.values(ids, "raw"), [(raw,) for raw in contents])
 
     def test_change_beside_the_migration_wins(self):
-        [id_] = self.make("db", b"old")
+        [id_] = self.make_elsewhere("db", b"old")
         put = S3Store.put
 
         def put_while_changed(store, key, content):
@@ -188,22 +188,22 @@ class TestMigration(CommittedCase):
         ):
             report = self.in_thread(self.move).finish()
         self.assertEqual(report, {"moved": 0, "bytes": 0, "failed": 0})
-        [(raw, fname)] = self.read([id_], "raw", "store_fname")
+        [(raw, fname)] = self.values([id_], "raw", "store_fname")
         self.assertEqual(raw, b"new")
         self.assertTrue(fname.startswith("s3://"))
 
     def test_small_files_go_to_the_database(self):
-        ids = self.make("file", PNG, mimetype="image/png")
+        ids = self.make_elsewhere("file", PNG, mimetype="image/png")
         self.set_parameter(PLACEMENT, "{}")
         self.addCleanup(self.set_parameter, PLACEMENT, False)
         self.move()
-        self.assertTrue(self.read(ids, "store_fname")[0][0].startswith("s3://"))
+        self.assertTrue(self.values(ids, "store_fname")[0][0].startswith("s3://"))
         self.set_parameter(PLACEMENT, False)
         self.assertEqual(self.move()["moved"], 1)
-        self.assertEqual(self.read(ids, "store_fname", "raw"), [(False, PNG)])
+        self.assertEqual(self.values(ids, "store_fname", "raw"), [(False, PNG)])
 
     def test_progress_is_recorded(self):
-        self.make("db", b"one", b"two")
+        self.make_elsewhere("db", b"one", b"two")
         self.move()
         with self.environment() as env:
             run = env["attachment.s3.migration"].search([], limit=1)

@@ -23,6 +23,8 @@ LOCAL_FILES = {
 
 @tagged("post_install", "-at_install")
 class TestIrAttachmentInS3(TestIrAttachment):
+    allow_inherited_tests_method = True
+
     def setUp(self):
         super().setUp()
         self.env["ir.config_parameter"].set_param(LOCATION, "s3://")
@@ -30,6 +32,8 @@ class TestIrAttachmentInS3(TestIrAttachment):
 
 @tagged("post_install", "-at_install")
 class TestPermissionsInS3(TestPermissions):
+    allow_inherited_tests_method = True
+
     def setUp(self):
         super().setUp()
         self.env["ir.config_parameter"].sudo().set_param(LOCATION, "s3://")

@@ -67,7 +67,7 @@ class TestTransactions(CommittedCase):
 
     def test_upload_then_rollback_is_collected(self):
         with self.environment(commit=False) as env:
-            uri = self.create(env, os.urandom(10)).store_fname
+            uri = self.make(env, os.urandom(10)).store_fname
         self.assertTrue(self.objects.exists(uri))
         self.assertEqual(self.garbage(uri), 1)
         self.collect()
@@ -76,7 +76,7 @@ class TestTransactions(CommittedCase):
     def test_upload_then_rollback_keeps_what_another_one_has(self):
         raw = os.urandom(10)
         with self.environment(commit=False) as env:
-            uri = self.create(env, raw).store_fname
+            uri = self.make(env, raw).store_fname
         id_, same_uri = self.create_committed(raw)
         self.assertEqual(uri, same_uri)
         self.collect()
@@ -146,7 +146,7 @@ class TestTransactions(CommittedCase):
             self.assertFalse(self.objects.exists(uri))
             # still sees the first one
             self.assertTrue(env["ir.attachment"].search([("store_fname", "=", uri)]))
-            self.create(env, raw)
+            self.make(env, raw)
         self.assertTrue(self.objects.exists(uri))
 
     def test_copy_of_what_was_collected_is_no_silent_loss(self):
@@ -165,7 +165,7 @@ class TestTransactions(CommittedCase):
         raw = os.urandom(10)
         id_, uri = self.create_committed(raw)
         with self.environment() as env:
-            self.create(env, raw)  # not sent: the first one is there
+            self.make(env, raw)  # not sent: the first one is there
             self.unlink_committed(id_)
             self.in_thread(self.collect).finish()
             self.assertTrue(self.objects.exists(uri))
@@ -266,7 +266,7 @@ class TestOwnership(CommittedCase):
                     env["attachment.s3.garbage"]._note([uri])
                     env["ir.attachment"].flush_model()
                 with self.environment(commit=False) as env:
-                    own = self.create(env, raw).store_fname
+                    own = self.make(env, raw).store_fname
                 self.assertNotEqual(own, uri)
                 self.collect()
                 self.assertFalse(self.objects.exists(own))
