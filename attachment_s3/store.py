@@ -39,7 +39,7 @@ _logger = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
 #: read from the network at a time
-CHUNK_BYTES = MIB // 4
+CHUNK_BYTES = MIB
 #: larger contents go up in parts, several at a time; S3 takes up to 5 GB in one
 MULTIPART = TransferConfig(
     multipart_threshold=64 * MIB, multipart_chunksize=16 * MIB, max_concurrency=4

@@ -60,7 +60,7 @@ class AttachmentS3Prefix(models.Model):
         # Its own transaction: the prefix has to be there for all others before the
         # first object is, and to stay when this transaction is rolled back.
         identity = (dbname, uuid, running_env, neutralized)
-        with db_connect(dbname).cursor() as cr:
+        with db_connect(self.env.cr.dbname).cursor() as cr:
             # who waits for another's first prefix has to see it afterwards
             cr.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
             cr.execute("SET LOCAL lock_timeout TO '10s'")
