@@ -160,7 +160,7 @@ class S3Settings(BaseSettings):
         8,
         le=64,
         validation_alias="AWS_ATTACHMENT_THREADS",
-        description="Transfers at a time of one migration or one read of many records",
+        description="Transfers at a time of one migration",
     )
     # whose
     running_env: str | None = Field(
@@ -169,6 +169,11 @@ class S3Settings(BaseSettings):
         description="Name of the environment, when the configuration file has no "
         "`running_env`. It tells a copy of the database from its original: only in "
         "the environment that stored them are objects deleted",
+    )
+    stage: str | None = Field(
+        None,
+        validation_alias="ODOO_STAGE",
+        description="Name of the environment when RUNNING_ENV is not set",
     )
 
 

@@ -47,7 +47,9 @@ class AttachmentS3Prefix(models.Model):
         the configuration file first.
         """
         parameter = self.env["ir.config_parameter"].sudo().get_param
-        running_env = tools.config.get("running_env") or load().running_env or ""
+        settings = load()
+        names = (tools.config.get("running_env"), settings.running_env, settings.stage)
+        running_env = next(filter(None, names), "")
         return (
             self.env.cr.dbname,
             parameter("database.uuid") or "",
