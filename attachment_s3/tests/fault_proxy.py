@@ -49,6 +49,8 @@ class FaultProxy:
 
     def refuse(self):
         """Do not listen any more."""
+        with contextlib.suppress(OSError):  # it is closed already
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
         self._listener.close()
         self._close_connections()
 
