@@ -2,6 +2,7 @@
 
 import pytest
 from toolbox import odoo_server, processes, project
+from toolbox.services import Services
 
 #: all addons at once, as in production
 MODULES = "cloud_platform_exoscale,server_environment_files"
@@ -12,11 +13,25 @@ def test_addon(addon, services, odoo_folder, make_database, fast):
     database = f"test_{addon}"
     if not (fast and odoo_server.database_exists(services, database)):
         make_database(database, MODULES)
+    run_tests(services, odoo_folder, addon, ("-d", database, "-u", addon))
+
+
+def test_attachment_s3_on_a_weak_provider(run_folder):
+    """Without Range, conditional PUT and metadata: all that S3 clones may lack."""
+    services = Services(run_folder / "weak_services")
+    services.start("rclone", follow=True)
+    try:
+        arguments = ("-d", "test_weak_provider", "-i", "attachment_s3")
+        run_tests(services, run_folder / "weak_odoo", "attachment_s3", arguments)
+    finally:
+        services.remove()
+
+
+def run_tests(services, folder, addon, arguments):
     result = odoo_server.run_odoo(
         services,
-        odoo_folder,
-        *("server", "-d", database, "-u", addon, "--stop-after-init"),
-        *("--test-tags", f"/{addon}"),
+        folder,
+        *("server", *arguments, "--test-tags", f"/{addon}", "--stop-after-init"),
         *("--http-port", str(processes.free_port())),
         *("--gevent-port", str(processes.free_port())),
     )

@@ -103,6 +103,7 @@ def _run(services, configuration, arguments, stdin, variables):
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        preexec_fn=processes.die_with_parent(),
     )
 
 

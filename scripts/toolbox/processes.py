@@ -23,6 +23,18 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
+def die_with_parent(death_signal: int = signal.SIGKILL) -> Callable[[], None]:
+    """Return a ``preexec_fn`` with which a child never outlives this process."""
+    parent = os.getpid()
+
+    def prepare():
+        _libc.prctl(PR_SET_PDEATHSIG, death_signal)
+        if os.getppid() != parent:  # died before the line above
+            os._exit(1)
+
+    return prepare
+
+
 def start(
     command: list,
     log: Path,
@@ -37,13 +49,6 @@ def start(
     :param death_signal: sent by the kernel when this process dies, also by SIGKILL
     :param popen_arguments: of :class:`subprocess.Popen`
     """
-    parent = os.getpid()
-
-    def die_with_parent():
-        _libc.prctl(PR_SET_PDEATHSIG, death_signal)
-        if os.getppid() != parent:  # died before the line above
-            os._exit(1)
-
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -51,7 +56,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            preexec_fn=die_with_parent,
+            preexec_fn=die_with_parent(death_signal),
             start_new_session=True,
             **popen_arguments,
         )

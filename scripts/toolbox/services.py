@@ -374,7 +374,7 @@ class Supervisor:
         rclone = VENV / "bin" / "rclone"
         port = self._launch(
             lambda port: [
-                *(rclone, "serve", "s3", "--config", "", "--dir-cache-time", "0s"),
+                *(rclone, "serve", "s3", "--config", ""),
                 *("--addr", f"127.0.0.1:{port}", "--auth-key", f"{key},{secret}"),
                 home,
             ],
