@@ -38,7 +38,9 @@ def proxy(front_ends, run_folder):
 
 
 @pytest.fixture
-def page():
+def page(monkeypatch):
+    # Playwright's driver finds its libraries, also on a machine without them
+    monkeypatch.setenv("LD_LIBRARY_PATH", programs.library_path())
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=programs.require("chromium"), args=ARGUMENTS

@@ -8,6 +8,9 @@ from pathlib import Path
 from . import debian
 from .project import DEBIAN, ProjectError
 
+#: of Playwright's driver, which brings no libraries; unpacked when it is missing and
+#: something else is, too
+LIBRARIES = {"libatomic1"}
 #: private root of the unpacked packages, and start scripts for their programs
 SYSTEM = DEBIAN / "system"
 BIN = DEBIAN / "bin"
@@ -71,7 +74,7 @@ def provide() -> None:
     missing = {name for name in PROGRAMS if not find(name)}
     if not missing:
         return
-    packages = sorted({PROGRAMS[name].package for name in missing})
+    packages = sorted({PROGRAMS[name].package for name in missing} | LIBRARIES)
     root = debian.unpack(packages, SYSTEM.name)
     BIN.mkdir(exist_ok=True)
     for name in missing:
@@ -92,6 +95,13 @@ def path_variable() -> str:
     return os.pathsep.join([*unique, os.environ.get("PATH", os.defpath)])
 
 
+def library_path() -> str:
+    """Return the folders of the unpacked libraries, joined by colons."""
+    # packages ship libraries in both, on a machine one is a link to the other
+    libraries = [*SYSTEM.glob("lib/**/*.so*"), *SYSTEM.glob("usr/lib/**/*.so*")]
+    return os.pathsep.join(sorted({str(library.parent) for library in libraries}))
+
+
 def _search(program: Program, root: Path) -> Path | None:
     for place in program.places:
         for folder in sorted(root.glob(place), reverse=True):
@@ -103,9 +113,6 @@ def _search(program: Program, root: Path) -> Path | None:
 
 
 def _write_start_script(script: Path, path: Path, root: Path) -> None:
-    # packages ship libraries in both, on a machine one is a link to the other
-    libraries = [*root.glob("lib/**/*.so*"), *root.glob("usr/lib/**/*.so*")]
-    folders = {library.parent for library in libraries}
     fonts = script.with_name("fonts.conf")
     fonts.write_text(
         f"<fontconfig><dir>{root}/usr/share/fonts</dir>"
@@ -115,7 +122,7 @@ def _write_start_script(script: Path, path: Path, root: Path) -> None:
         "#!/bin/sh\n"
         # Chromium without any font draws no text
         f'[ -e /etc/fonts ] || export FONTCONFIG_FILE="{fonts}"\n'
-        f'LD_LIBRARY_PATH="{":".join(sorted(map(str, folders)))}'
+        f'LD_LIBRARY_PATH="{library_path()}'
         '${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" \\\n'
         f'exec "{path}" "$@"\n'
     )
