@@ -4,6 +4,10 @@ import logging
 from contextlib import contextmanager
 
 from .faults import CloudPlatformError
+from .providers import addon_of
+
+#: as in the log of a move
+MB = 1024 * 1024
 
 
 def install_exoscale(ctx) -> None:
@@ -16,24 +20,39 @@ def install_exoscale(ctx) -> None:
     install(ctx, "exoscale")
 
 
-def install(ctx, kind: str) -> None:
+def install_generic(ctx) -> None:
+    """Configure the database for any S3 store, as :func:`install_exoscale`."""
+    install(ctx, "s3")
+
+
+def install(ctx, kind: str, dry_run: bool = False) -> None:
     """Configure the database for a kind of platform and log what was done.
 
     :param ctx: anthem's context
     :param kind: one that an installed provider addon offers
+    :param dry_run: write nothing and log what would be done
+    :raises CloudPlatformError: when the addon of the kind is not installed
+    :raises ConfigurationError: when the configuration would be wrong
     """
     if "cloud.platform" not in ctx.env:
         raise CloudPlatformError(
             "The addon cloud_platform is not installed on this database: install "
-            f"cloud_platform_{kind}, then try again."
+            f"{addon_of(kind)}, then try again."
         )
-    with ctx.log(f"Cloud platform: {kind}"), _records_in_song(ctx):
-        report = ctx.env["cloud.platform"].install(kind)
+    title = "Cloud platform (dry run)" if dry_run else "Cloud platform"
+    with ctx.log(f"{title}: {kind}"), _records_in_song(ctx):
+        report = ctx.env["cloud.platform"].install(kind, dry_run=dry_run)
         ctx.log_line(f"environment: {report['environment']}")
+        would = "would set " if dry_run else ""
         for key, value in report["parameters"].items():
-            ctx.log_line(f"{key} = {value}")
+            ctx.log_line(f"{would}{key} = {value}")
+        megabytes = f"{report['bytes'] / MB:.1f} MB"
+        if dry_run:
+            number = report["attachments"]
+            ctx.log_line(f"would move attachments: {number} ({megabytes})")
+            return
         ctx.log_line(
-            f"attachments moved: {report['moved']} ({report['bytes']} bytes), "
+            f"attachments moved: {report['moved']} ({megabytes}), "
             f"failed: {report['failed']}"
         )
 

@@ -67,8 +67,8 @@ def environment_faults() -> list[Fault]:
         except Exception:
             if not faults:
                 raise
-            # an addon that cannot even be imported, because server_environment
-            # raises without the folder: that fault is told
+            # of an addon that imports server_environment, which raises without the
+            # folder: that fault is told
             _logger.debug("No faults of %s", variable_faults, exc_info=True)
     return faults
 

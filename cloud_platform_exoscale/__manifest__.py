@@ -5,6 +5,6 @@
     "category": "Tools",
     "author": "Odoo Stateless contributors",
     "license": "LGPL-3",
-    "depends": ["cloud_platform", "attachment_s3", "monitoring_statsd"],
+    "depends": ["cloud_platform_generic", "monitoring_statsd"],
     "post_load": "post_load",
 }

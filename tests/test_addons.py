@@ -5,7 +5,7 @@ from toolbox import odoo_server, processes, project
 from toolbox.services import Services
 
 #: all addons at once, as in production
-MODULES = "cloud_platform_exoscale,server_environment_files"
+MODULES = "cloud_platform_generic,cloud_platform_exoscale,server_environment_files"
 
 
 @pytest.mark.parametrize("addon", project.addons())

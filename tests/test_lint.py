@@ -10,7 +10,8 @@ from toolbox import project
 #: addon: addons of this repository that it may import (design: each is useful alone)
 MAY_IMPORT = {
     "cloud_platform": {"session_redis", "logging_json", "monitoring_status"},
-    "cloud_platform_exoscale": {"cloud_platform", "attachment_s3", "monitoring_statsd"},
+    "cloud_platform_generic": {"cloud_platform", "attachment_s3"},
+    "cloud_platform_exoscale": {"cloud_platform", "cloud_platform_generic"},
 }
 
 

@@ -17,6 +17,7 @@ from ..faults import (
     settings_faults,
 )
 from ..probes import Result
+from ..providers import addon_of
 from ..sessions import session_faults, session_store
 from ..settings import CloudPlatformSettings
 
@@ -85,7 +86,7 @@ class CloudPlatform(models.AbstractModel):
 
     An addon for another provider extends ``_kinds``, ``_object_store``,
     ``_variable_faults`` and, if it has rules of its own, ``_environment_rules`` and
-    ``_checks``.
+    ``_checks``. One whose store is S3 extends ``_s3_kinds`` of cloud_platform_generic.
     """
 
     _name = "cloud.platform"
@@ -141,7 +142,7 @@ class CloudPlatform(models.AbstractModel):
         They are asked in threads, without a cursor, when the variables are valid.
         """
         kind, version = configuration.kind, self.env.cr._cnx.server_version
-        addon = f"cloud_platform_{kind}" if kind else "cloud_platform"
+        addon = addon_of(kind) if kind else "cloud_platform"
         return {
             self.env._("server-wide modules"): partial(
                 probes.server_wide_modules, addon
@@ -155,6 +156,10 @@ class CloudPlatform(models.AbstractModel):
     def install_exoscale(self) -> dict:
         """Install the kind ``exoscale``; see :meth:`install`."""
         return self.install("exoscale")
+
+    def install_generic(self) -> dict:
+        """Install the kind ``s3``, of any S3 store; see :meth:`install`."""
+        return self.install("s3")
 
     def install(self, kind: str, dry_run: bool = False) -> dict:
         """Configure this database for a kind of platform.
@@ -217,8 +222,9 @@ class CloudPlatform(models.AbstractModel):
             raise CloudPlatformError(
                 self.env._(
                     "No installed addon provides the platform %(kind)s: install "
-                    "cloud_platform_%(kind)s on this database, then try again.",
+                    "%(addon)s on this database, then try again.",
                     kind=kind,
+                    addon=addon_of(kind),
                 )
             )
         current = self._configuration()
@@ -344,9 +350,8 @@ class CloudPlatform(models.AbstractModel):
                     kind=configuration.kind,
                 ),
                 self.env._(
-                    "Install the addon cloud_platform_%s, or run the song of another "
-                    "platform",
-                    configuration.kind,
+                    "Install the addon %s, or run the song of another platform",
+                    addon_of(configuration.kind),
                 ),
             )
         ]

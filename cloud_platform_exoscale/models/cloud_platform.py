@@ -1,11 +1,7 @@
-from functools import partial
-
 from odoo import models
 from odoo.addons.cloud_platform.faults import Fault
-from odoo.addons.cloud_platform.models.cloud_platform import ObjectStore
 
-from .. import probes
-from ..variables import variable_faults
+from ..statsd import statsd_faults, statsd_probe
 
 KIND = "exoscale"
 
@@ -13,125 +9,33 @@ KIND = "exoscale"
 class CloudPlatform(models.AbstractModel):
     _inherit = "cloud.platform"
 
-    def _kinds(self):
-        return {**super()._kinds(), KIND: "Exoscale"}
+    # overrides
 
-    def _uses_s3(self, kind: str) -> bool:
-        """Tell whether a kind keeps attachments in S3 and sends metrics to statsd.
-
-        An addon for another S3 provider extends this and ``_kinds``, no more.
-        """
-        return kind == KIND
+    def _s3_kinds(self):
+        return {**super()._s3_kinds(), KIND: "Exoscale"}
 
     def _variable_faults(self, kind):
         faults = super()._variable_faults(kind)
-        return faults + variable_faults() if self._uses_s3(kind) else faults
-
-    def _checks(self, kind):
-        checks = super()._checks(kind)
-        if self._uses_s3(kind):
-            checks[self.env._("configuration of S3")] = self._check_s3
-        return checks
+        return faults + statsd_faults() if kind == KIND else faults
 
     def _check_s3(self, configuration):
-        from odoo.addons.attachment_s3.exceptions import S3ConfigurationError
-
-        try:
-            connection = self._s3_configuration(configuration).connection
-        except S3ConfigurationError as error:
-            problem, _colon, expected = str(error).partition(": ")
-            subject, _is, problem = problem.partition(" ")
-            return [Fault(subject, problem, expected.capitalize())]
-        if configuration.kind == KIND and not (
-            connection.host or not self._stores_objects(configuration)
-        ):
-            return [
-                Fault(
-                    "AWS_HOST",
-                    self.env._("is not set, so that attachments would go to Amazon S3"),
-                    self.env._("Set it to sos-<zone>.exo.io"),
-                )
-            ]
-        return []
-
-    def _object_store(self, configuration):
-        if not self._uses_s3(configuration.kind):
-            return super()._object_store(configuration)
-        from odoo.addons.attachment_s3.configuration import LOCATION, READONLY
-        from odoo.addons.attachment_s3.exceptions import S3ConfigurationError
-
-        try:
-            s3 = self._s3_configuration(configuration)
-        except S3ConfigurationError:
-            return None  # told by _check_s3
-        try:
-            bucket = s3.bucket
-        except S3ConfigurationError:
-            bucket = ""  # told by _check_bucket where one is needed
-        readonly_setting = "AWS_ATTACHMENT_READONLY"
-        if s3.settings.disabled:
-            readonly_setting = "DISABLE_ATTACHMENT_STORAGE"
-        elif s3.readonly and not s3.settings.readonly:
-            readonly_setting = READONLY
-        in_location = s3.location and s3.location.bucket
-        return ObjectStore(
-            bucket=bucket,
-            readonly=s3.readonly or s3.settings.disabled,
-            bucket_setting=LOCATION if in_location else "AWS_BUCKETNAME",
-            readonly_setting=readonly_setting,
-        )
-
-    def _attachments_to_move(self, configuration):
-        if not self._uses_s3(configuration.kind):
-            return super()._attachments_to_move(configuration)
-        if not self._writes_objects(configuration):
-            return 0, 0
-        from odoo.addons.attachment_s3.configuration import STORAGE
-
-        number, size = self.env["attachment.s3.migration"].sudo()._count(STORAGE)
-        return number, int(size)
+        faults = super()._check_s3(configuration)
+        if faults or configuration.kind != KIND:
+            return faults
+        if not self._stores_objects(configuration):
+            return []
+        if self._s3_configuration(configuration).connection.host:
+            return []
+        return [
+            Fault(
+                "AWS_HOST",
+                self.env._("is not set, so that attachments would go to Amazon S3"),
+                self.env._("Set it to sos-<zone>.exo.io"),
+            )
+        ]
 
     def _probes(self, configuration):
         questions = super()._probes(configuration)
-        if self._uses_s3(configuration.kind):
-            questions["statsd"] = probes.statsd
-            if s3 := self._s3_to_probe(configuration):
-                questions["S3"] = partial(probes.s3, *s3)
+        if configuration.kind == KIND:
+            questions["statsd"] = statsd_probe
         return questions
-
-    def _s3_to_probe(self, configuration):
-        """Return the arguments of the probe of S3, or ``None`` when it is not used."""
-        from odoo.addons.attachment_s3.exceptions import S3ConfigurationError
-
-        if not self._stores_objects(configuration):
-            return None
-        try:
-            s3 = self._s3_configuration(configuration)
-            store = s3.store()
-        except S3ConfigurationError:
-            return None  # told by _check_s3 and _check_bucket
-        prefix = self.env["attachment.s3.prefix"].sudo()._own_prefix()
-        return store, prefix, s3.writable
-
-    def _s3_configuration(self, configuration):
-        """Return what attachment_s3 makes of a configuration.
-
-        :raises S3ConfigurationError: for a wrong parameter, without its secrets
-        """
-        # not at the top: an import before attachment_s3 is loaded would skip its
-        # post_load
-        from odoo.addons.attachment_s3.configuration import (
-            HOST,
-            READONLY,
-        )
-        from odoo.addons.attachment_s3.configuration import (
-            configuration as s3_configuration,
-        )
-
-        get_param = self.env["ir.config_parameter"].sudo().get_param
-        return s3_configuration(
-            self.env.cr.dbname,
-            configuration.location,
-            get_param(HOST),
-            get_param(READONLY),
-        )

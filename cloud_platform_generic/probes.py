@@ -1,11 +1,11 @@
-"""Questions to the services of this platform, for ``odoo cloudcheck``."""
+"""The question to S3, for ``odoo cloudcheck``."""
 
 import secrets
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
 from odoo.addons.cloud_platform.faults import Fault
-from odoo.addons.cloud_platform.probes import Result, resolve
+from odoo.addons.cloud_platform.probes import Result
 
 #: S3 refuses requests with a date that is 15 minutes off (S3's API reference, error
 #: RequestTimeTooSkewed)
@@ -69,13 +69,3 @@ def _check_clock(store, result):
         result.faults.append(Fault("clock", problem, remedy))
     elif skew > SKEW_ADVICE_SECONDS:
         result.advice.append(f"the clocks differ by {skew:.0f} seconds")
-
-
-def statsd() -> Result:
-    """Resolve the name of the statsd server; UDP gives no answer."""
-    from odoo.addons.monitoring_statsd.settings import StatsdSettings
-
-    settings = StatsdSettings()
-    if not settings.enabled:
-        return Result("not used: ODOO_STATSD is off")
-    return resolve("STATSD_HOST", settings.host, settings.port)

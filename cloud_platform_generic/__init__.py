@@ -1,0 +1,2 @@
+from . import models
+from .post_load import post_load
