@@ -50,9 +50,9 @@ def _patch_prefork_server():
         message = startup.shared_message()
         if not message:
             return status
-        # the evented process would notice within seconds that its parent is gone
+        # as Odoo's graceful stop does; this was a stop that leaves it behind
         if self.long_polling_pid:
-            self.worker_kill(self.long_polling_pid, server.signal.SIGTERM)
+            self.worker_kill(self.long_polling_pid, server.signal.SIGKILL)
         _logger.critical("%s\nThis server does not start.", message)
         return startup.EXIT_CONFIGURATION
 

@@ -3,12 +3,17 @@
 Odoo goes on serving when the load of a database fails, so the process is ended here.
 """
 
+import contextlib
 import hashlib
 import logging
 import mmap
 import os
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
+
+import psutil
 
 import odoo
 import odoo.cli
@@ -30,10 +35,19 @@ EXIT_CHILD = 3
 #: the configuration could not be repaired with them
 SERVING_COMMANDS = ("server", "start")
 
-#: both memories are shared by the master of a prefork server and its children, when
-#: this addon is loaded server-wide
+#: both are shared by the master of a prefork server and its children, when this addon
+#: is loaded server-wide: what a child has to tell
 MESSAGE_BYTES = 1 << 16
-_message = mmap.mmap(-1, MESSAGE_BYTES)
+MESSAGE_NAME = "cloud_platform_message"
+_message = (
+    os.fdopen(os.memfd_create(MESSAGE_NAME), "r+b", buffering=0)
+    if hasattr(os, "memfd_create")
+    else tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - as long as the process
+)
+#: the process that loaded this addon
+_loaded_by = os.getpid()
+#: seconds that a master has to end its evented process
+EVENTED_SECONDS = 10
 #: digests of the names of databases that were served with a good configuration
 PASSED_SLOTS = 1024
 _passed = mmap.mmap(-1, PASSED_SLOTS * 32)
@@ -53,7 +67,8 @@ def register_variable_faults(variable_faults: Callable[[], list[Fault]]) -> None
 
 def shared_message() -> str:
     """Return what a child left for the master, or an empty string."""
-    return _message[:].rstrip(b"\0").decode(errors="replace")
+    _message.seek(0)
+    return _message.read(MESSAGE_BYTES).decode(errors="replace")
 
 
 def environment_faults() -> list[Fault]:
@@ -139,14 +154,40 @@ def refuse(message: str) -> None:
     status = EXIT_CONFIGURATION
     if _is_child():
         status = EXIT_CHILD
-        data = message.encode()[:MESSAGE_BYTES]
-        _message[: len(data)] = data
+        _leave_message(message.encode()[:MESSAGE_BYTES])
+        if not odoo.evented and _loaded_by == os.getpid():
+            _end_evented_sibling()
     else:
         rm_pid_file(os.getpid())
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def _leave_message(data):
+    if not odoo.evented:
+        _message.write(data)
+        return
+    # it is no fork of the master, which has the file open all the same
+    folder = Path(f"/proc/{os.getppid()}/fd")
+    with contextlib.suppress(OSError):  # no Linux, or not allowed: the log has it
+        for path in folder.iterdir():
+            if MESSAGE_NAME in os.readlink(path):
+                path.write_bytes(data)
+
+
+def _end_evented_sibling():
+    """Have the master end its evented process, which has no share in this refusal.
+
+    A master that does not know this addon leaves it behind when a worker ends with
+    ``EXIT_CHILD``; it ends it when it is asked to stop. Not stopping it would end
+    with status 0, so this worker ends with ``EXIT_CHILD`` meanwhile.
+    """
+    master = psutil.Process(os.getppid())
+    evented = [child for child in master.children() if "gevent" in child.cmdline()]
+    master.terminate()
+    psutil.wait_procs(evented, EVENTED_SECONDS)
 
 
 def _is_child():

@@ -182,7 +182,22 @@ def test_evented_process_stops_its_server(start, database):
     )
     server.wait_for_port(server.gevent_port)
     assert server.request(port=server.gevent_port) is None
-    assert server.exit_status() == 255
+    assert server.exit_status() == 78
+    assert_tells_the_prefix(server.last_message())
+
+
+def test_worker_of_a_master_that_does_not_know_the_addon(start, database):
+    server = start(
+        *("server", "--db-filter", f"^{database}$", "--workers", "2"),
+        *("--max-cron-threads", "0"),
+        load="base,web",
+        **WRONG_PREFIX,
+    )
+    server.wait_for_port()
+    server.wait_for_port(server.gevent_port)
+    assert server.request() is None
+    assert len(server.children) == 3  # all of them end
+    assert server.exit_status() == 1
     assert "ODOO_SESSION_REDIS_PREFIX: is 'demo-odoo-test'" in server.output
 
 
@@ -215,10 +230,14 @@ def test_wrong_variables_stop_before_any_database(start, database, arguments):
 
 def test_wrong_variables_of_statsd_are_told_with_the_others(start, database):
     server = start(
-        *("server", "-d", database), ODOO_SESSION_REDIS="maybe", STATSD_PORT="0"
+        *("server", "-d", database),
+        RUNNING_ENV="production",
+        ODOO_SESSION_REDIS="maybe",
+        STATSD_PORT="0",
     )
     assert server.exit_status() == 78
     message = server.last_message()
+    assert "RUNNING_ENV: names the environment 'production'" in message
     assert "ODOO_SESSION_REDIS: is 'maybe'" in message
     assert "STATSD_PORT: is '0'" in message
 
