@@ -35,6 +35,8 @@ PROGRAMS = {
     "psql": Program(("psql",), "postgresql-client", POSTGRESQL),
     "redis-server": Program(("redis-server",), "redis-server"),
     "nginx": Program(("nginx",), "nginx-light"),
+    # checks deploy/prometheus
+    "promtool": Program(("promtool",), "prometheus"),
     # the file in lib is the program itself: the one in bin is a shell script that
     # looks for its configuration outside of the private root
     "chromium": Program(
