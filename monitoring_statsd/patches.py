@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from odoo import http
 
-from . import metrics, requests
+from . import metrics, observers, requests
 from .settings import StatsdSettings, StatsdSettingsError
 
 _logger = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ def post_load():
         _logger.error("Metrics stay off: %s", error)
         return
     metrics.use(settings)
+    # a store may be away before any registry is loaded
+    observers.connect()
     if not settings.enabled or _patched:
         return
     _patched = True

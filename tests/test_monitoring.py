@@ -1,0 +1,757 @@
+"""What servers log and measure is what the collectors' files under deploy/ expect.
+
+Servers with everything on are driven through logins, reads, uploads, an RPC error, a
+404, scheduled actions, a killed worker, a lost object and a Redis that is away. What
+they sent and wrote is compared with the statsd_exporter mapping, the alert rules, the
+dashboards and the Elasticsearch templates; `promtool` checks rules and queries.
+
+Not covered: neither statsd_exporter, Grafana nor Elasticsearch runs here. The
+evaluator of the mapping knows globs, label templates and DogStatsD tags, but no
+`regex` rules, `drop`, `scale`, `honor_labels`, `ttl` or escaping, none of which the
+mapping relies on, and no order of rules that overlap: none may. What a record is for
+Elasticsearch is told from the types of the templates.
+"""
+
+import contextlib
+import importlib
+import ipaddress
+import json
+import os
+import re
+import subprocess
+from datetime import datetime, timedelta
+
+import boto3
+import psutil
+import pytest
+import requests
+import yaml
+from toolbox import odoo_server, processes, programs, project
+from toolbox.demo import PARTNER, StatsdListener
+from toolbox.web_client import WebClient
+
+import odoo.addons
+
+DATABASE = "test_monitoring"
+DEPLOY = project.ROOT / "deploy"
+PROMETHEUS = DEPLOY / "prometheus"
+MAPPING = yaml.safe_load((PROMETHEUS / "statsd-mapping.yml").read_text())
+ALERTS = PROMETHEUS / "alerts.yml"
+ALERT_TESTS = PROMETHEUS / "alerts_test.yml"
+DASHBOARDS = sorted((DEPLOY / "grafana").glob("*.json"))
+SERVER_WIDE_MODULES = ",".join(
+    dict.fromkeys([*project.SERVER_WIDE_MODULES, "monitoring_statsd"])
+)
+PLACE = {"customer": "acme", "environment": "prod"}
+WORKS, FAILS = "Monitoring: works", "Monitoring: fails"
+
+if str(project.ROOT) not in odoo.addons.__path__:
+    odoo.addons.__path__.append(str(project.ROOT))
+NAMES = importlib.import_module("odoo.addons.monitoring_statsd.metrics").NAMES
+ECS_NAMES = importlib.import_module("odoo.addons.logging_json.formatter").ECS_NAMES
+
+
+# The mapping evaluator
+
+METRIC_TYPES = {"ms": "observer", "c": "counter", "g": "gauge"}
+
+
+class Mapped:
+    """What statsd_exporter would make of one line: a name, its type and labels."""
+
+    def __init__(self, rule, kind, labels):
+        self.name = rule["name"]
+        self.kind = kind
+        self.labels = labels
+
+    def series(self):
+        """Names of the series, with the names of their labels."""
+        labels = frozenset(self.labels)
+        if self.kind != "observer":
+            return {self.name: labels}
+        return {
+            f"{self.name}_bucket": labels | {"le"},
+            f"{self.name}_sum": labels,
+            f"{self.name}_count": labels,
+        }
+
+
+def evaluate(line):
+    """Map a statsd line; exactly one rule must fit.
+
+    :raises LookupError: none does, or several do
+    """
+    name, _colon, rest = line.partition(":")
+    _value, kind, *more = rest.split("|")
+    kind = METRIC_TYPES[kind]
+    tags = {}
+    for part in more:
+        if part.startswith("#"):
+            tags = dict(tag.split(":", 1) for tag in part[1:].split(","))
+    found = []
+    for rule in MAPPING["mappings"]:
+        captures = glob(rule["match"], name)
+        if captures is not None and rule.get("match_metric_type", kind) == kind:
+            labels = {
+                label: re.sub(r"\$(\d+)", lambda m, c=captures: c[int(m[1]) - 1], text)
+                for label, text in rule.get("labels", {}).items()
+            }
+            found.append(Mapped(rule, kind, {**tags, **labels}))
+    if len(found) != 1:
+        raise LookupError(f"{len(found)} rules for {line}")
+    return found[0]
+
+
+def glob(pattern, name):
+    """Return what the asterisks stand for, or None when the name does not fit."""
+    patterns, parts = pattern.split("."), name.split(".")
+    if len(patterns) != len(parts):
+        return None
+    captures = []
+    for expected, part in zip(patterns, parts, strict=True):
+        if expected == "*":
+            captures.append(part)
+        elif expected != part:
+            return None
+    return captures
+
+
+def example(name, dogstatsd=False):
+    """A line of a metric of NAMES."""
+    metric = NAMES[name]
+    labels = {label: f"some_{label}" for label in metric.labels}
+    value = f"1|{metric.kind}"
+    if dogstatsd:
+        tags = ",".join(f"{key}:{text}" for key, text in {**PLACE, **labels}.items())
+        return f"odoo.{name}:{value}|#{tags}"
+    return ".".join([f"odoo.{name}", *PLACE.values(), *labels.values()]) + f":{value}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_is_mapped_alike_as_name_and_as_tags(name):
+    plain = evaluate(example(name))
+    tagged = evaluate(example(name, dogstatsd=True))
+    expected = {label: f"some_{label}" for label in NAMES[name].labels}
+    assert plain.labels == {**PLACE, **expected}
+    assert plain.name == tagged.name
+    assert plain.labels == tagged.labels
+    # what these types of metrics are called: https://prometheus.io/docs/practices/naming
+    suffix = {"ms": "_seconds", "c": "_total", "g": "_bytes"}[NAMES[name].kind]
+    assert plain.name.endswith(suffix)
+    # a scraped target has labels of these names itself
+    assert not {"job", "instance", "le"} & set(plain.labels)
+
+
+def test_every_rule_maps_a_name():
+    matches = {rule["match"] for rule in MAPPING["mappings"]}
+    expected = set()
+    for name, metric in NAMES.items():
+        asterisks = ".*" * (len(PLACE) + len(metric.labels))
+        expected |= {f"odoo.{name}", f"odoo.{name}{asterisks}"}
+    assert matches == expected
+    assert MAPPING["defaults"]["observer_type"] == "histogram"
+
+
+def test_evaluator_finds_what_is_not_mapped():
+    for line in ("odoo.http.request.acme:1|ms", "odoo.http.request.acme.prod:1|c"):
+        with pytest.raises(LookupError):
+            evaluate(line)
+
+
+# A run of real servers
+
+
+class Run:
+    """What the servers sent and wrote."""
+
+    def __init__(self):
+        #: statsd lines, customer and labels in the name, and as tags
+        self.plain: list[str] = []
+        self.tagged: list[str] = []
+        #: records by format
+        self.records: dict[str, list[dict]] = {}
+        #: lines of the logs that are no JSON
+        self.others: list[str] = []
+        #: request identifier and status of the answers, by format and path
+        self.answers: dict[tuple[str, str], tuple[str, int]] = {}
+
+
+@pytest.fixture(scope="module")
+def run(services, run_folder, make_database):
+    run = Run()
+    make_database(DATABASE)
+    sql = """
+        INSERT INTO ir_config_parameter (key, value) VALUES (%s, %s)
+        ON CONFLICT (key) DO UPDATE SET value = excluded.value
+    """
+    odoo_server.query(services, DATABASE, sql, "ir_attachment.location", "s3://")
+
+    @contextlib.contextmanager
+    def serve(log_format, options, **variables):
+        statsd = StatsdListener()
+        statsd.start()
+        server = odoo_server.OdooServer(
+            services,
+            run_folder / "front_ends" / f"monitoring_{log_format}",
+            DATABASE,
+            {"server_wide_modules": SERVER_WIDE_MODULES, **options},
+            ODOO_LOGGING_JSON="1",
+            ODOO_LOGGING_JSON_FORMAT=log_format,
+            ODOO_STATSD="1",
+            STATSD_HOST="127.0.0.1",
+            STATSD_PORT=str(statsd.port),
+            STATSD_CUSTOMER="acme",
+            STATSD_ENVIRONMENT="prod",
+            # a scheduled action is due when it is written, not a minute later
+            ODOO_NOTIFY_CRON_CHANGES="1",
+            **variables,
+        )
+        server.log.unlink(missing_ok=True)
+        server.launch()
+        try:
+            yield server, statsd.metrics
+        finally:
+            server.stop()
+        records, others = odoo_server.json_lines(server.log)
+        run.records.setdefault(log_format, []).extend(records)
+        run.others += others
+
+    prefork = {"workers": "2", "max_cron_threads": "1"}
+    with serve("flat", prefork) as (server, lines):
+        cookie = drive(run, "flat", services, server, lines)
+        kill_a_worker(server)
+        ask_gevent(server, lines, cookie)
+        run.plain = lines
+    threaded = {"max_cron_threads": "1"}
+    with serve("ecs", threaded, STATSD_DOGSTATSD="1") as (server, lines):
+        drive(run, "ecs", services, server, lines)
+        run.tagged = lines
+    away = {
+        "ODOO_SESSION_REDIS_PORT": str(processes.free_port()),
+        # what is tested is not the check at the start
+        "ODOO_CLOUD_PLATFORM_UNSAFE": "1",
+    }
+    with serve("flat", {"max_cron_threads": "0"}, **away) as (server, lines):
+        ask_without_redis(server, lines, cookie)
+        run.plain += lines
+    return run
+
+
+def drive(run, log_format, services, server, lines):
+    """Do with a server what its users do; return the cookie."""
+    server.wait()
+    client = WebClient(server.url)
+    client.login()
+
+    def get(path):
+        response = client.request("GET", path)
+        identifier = response.headers["X-Request-ID"]
+        run.answers[log_format, path] = identifier, response.status_code
+        return response
+
+    assert get("/web/static/img/logo.png").status_code == 200
+    assert get(f"/web/image/res.partner/{PARTNER}/image_128").status_code == 200
+    assert get("/nothing/here").status_code == 404
+    assert get("/web/login?access_token=s3cret").status_code == 200
+    client.call("res.partner", "read", [PARTNER], ["name"])
+    with pytest.raises(RuntimeError):
+        client.call("res.partner", "read", [PARTNER], {"no": "list"}, "too", "many")
+    [partner] = client.call("res.partner", "create", [{"name": "Button"}])
+    client.rpc(
+        "/web/dataset/call_button/res.partner/action_archive",
+        model="res.partner",
+        method="action_archive",
+        args=[[partner]],
+        kwargs={},
+    )
+
+    content = os.urandom(200_000)
+    uploaded = client.upload("monitoring.bin", content, "res.partner", PARTNER)
+    path = f"/web/content/{uploaded['id']}"
+    assert get(path).content == content
+    lose_object(services, uploaded["id"])
+    get(f"{path}?lost")
+
+    run_crons(client, lines)
+    return client.http.cookies["session_id"]
+
+
+def lose_object(services, attachment_id):
+    sql = "SELECT store_fname FROM ir_attachment WHERE id = %s"
+    ((store_fname,),) = odoo_server.query(services, DATABASE, sql, attachment_id)
+    bucket, _slash, key = store_fname.removeprefix("s3://").partition("/")
+    env = services.env
+    client = boto3.client(
+        "s3",
+        endpoint_url=env["AWS_HOST"],
+        region_name=env["AWS_REGION"],
+        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+    )
+    client.head_object(Bucket=bucket, Key=key)
+    client.delete_object(Bucket=bucket, Key=key)
+
+
+def run_crons(client, lines):
+    """Let the server's own scheduler run a job that works and one that fails."""
+    [model] = client.call("ir.model", "search", [("model", "=", "res.partner")])
+    due = (datetime.utcnow() - timedelta(hours=1)).strftime("%Y-%m-%d %H:%M:%S")
+    for name, code in (
+        (WORKS, "model.search_count([])"),
+        (FAILS, "model.no_such_method()"),
+    ):
+        jobs = client.call("ir.cron", "search", [("cron_name", "=", name)])
+        if jobs:
+            client.call("ir.cron", "write", jobs, {"nextcall": due})
+        else:
+            values = {"name": name, "model_id": model, "state": "code", "code": code}
+            values |= {"interval_number": 1, "interval_type": "days", "nextcall": due}
+            client.call("ir.cron", "create", [values])
+    for word in ("Monitoring_works", "Monitoring_fails"):
+        wait_for(lines, "odoo.cron.sql_time", word)
+
+
+def kill_a_worker(server):
+    """End an HTTP worker as the kernel does when memory is short."""
+    master = psutil.Process(server.process.pid)
+    records, _others = odoo_server.json_lines(server.log)
+    http = {record["pid"] for record in records if "duration_ms" in record}
+    victim = next(child for child in master.children() if child.pid in http)
+    victim.kill()
+    victim.wait()
+    server.wait()
+
+
+def ask_gevent(server, lines, cookie):
+    """A request to the process of the websockets, which is no upgrade."""
+    processes.wait_until(
+        lambda: processes.accepts_connections(server.websocket_port), "gevent"
+    )
+    response = requests.get(
+        f"http://127.0.0.1:{server.websocket_port}/web/login",
+        cookies={"session_id": cookie},
+        timeout=60,
+    )
+    assert response.status_code == 200
+    wait_for(lines, "odoo.worker.memory", ".gevent")
+
+
+def ask_without_redis(server, lines, cookie):
+    processes.wait_until(
+        lambda: processes.accepts_connections(server.port), "Odoo", 120, server.process
+    )
+    response = requests.get(
+        f"{server.url}/web", cookies={"session_id": cookie}, timeout=60
+    )
+    assert response.status_code == 503
+    wait_for(lines, "odoo.http.status", "5xx")
+
+
+def wait_for(lines, start, text):
+    processes.wait_until(
+        lambda: any(line.startswith(start) and text in line for line in list(lines)),
+        f"metric {start} {text} in {sorted({line.split(':')[0] for line in lines})}",
+    )
+
+
+# Metrics
+
+
+def emitted_names(lines):
+    """Names of NAMES, each line must have one."""
+    names = set()
+    for line in lines:
+        written = line.partition(":")[0]
+        [name] = [name for name in NAMES if f"{written}.".startswith(f"odoo.{name}.")]
+        names.add(name)
+    return names
+
+
+def series(lines):
+    """All series that a run gives, with their labels."""
+    found = {}
+    for line in lines:
+        for name, labels in evaluate(line).series().items():
+            assert found.setdefault(name, labels) == labels
+    return found
+
+
+def test_every_metric_is_emitted(run):
+    assert emitted_names(run.plain) == set(NAMES)
+
+
+def test_every_metric_of_a_healthy_redis_is_emitted_as_tags(run):
+    assert emitted_names(run.tagged) == set(NAMES) - {"redis.error"}
+
+
+def test_tags_and_names_give_the_same_series(run):
+    tagged = series(run.tagged)
+    plain = series(run.plain)
+    assert tagged.items() <= plain.items()
+    assert set(plain) - set(tagged) == {"odoo_redis_errors_total"}
+
+
+def test_labels_tell_what_happened(run):
+    found = {(m.name, *sorted(m.labels.items())) for m in map(evaluate, run.plain)}
+
+    def seen(name, **labels):
+        return (name, *sorted({**PLACE, **labels}.items())) in found
+
+    for status in ("2xx", "4xx", "5xx"):
+        assert seen("odoo_http_responses_total", status=status)
+    for kind in ("http", "cron", "gevent", "threaded"):
+        assert seen("odoo_worker_memory_bytes", kind=kind)
+    assert seen("odoo_http_rpc_seconds", model="res_partner", method="read")
+    button = {"model": "res_partner", "method": "action_archive"}
+    assert seen("odoo_http_button_seconds", **button)
+    for cron, outcome in (
+        ("Monitoring_works", "fully_done"),
+        ("Monitoring_fails", "failed"),
+    ):
+        assert seen("odoo_cron_runs_total", cron=cron, outcome=outcome)
+    for operation in ("put", "get"):
+        assert seen("odoo_s3_bytes_total", operation=operation)
+    assert seen("odoo_s3_errors_total", operation="get", error="S3ObjectMissing")
+    assert seen("odoo_redis_errors_total", operation="get", error="ConnectionError")
+
+
+# Alerts and dashboards
+
+SELECTOR = re.compile(r"\b(odoo_\w+)(?:\{([^}]*)\})?")
+MATCHER = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"")
+GROUPING = re.compile(r"\b(?:by|without|on)\s*\(([^)]*)\)")
+
+
+def alert_rules():
+    groups = yaml.safe_load(ALERTS.read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def panels(path):
+    dashboard = json.loads(path.read_text())
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+def queries(path):
+    """Expressions of a dashboard, with values in the place of its variables."""
+    for panel in panels(path):
+        for target in panel["targets"]:
+            text = target["expr"]
+            for name, value in (
+                ("$__rate_interval", "5m"),
+                ("$__range", "6h"),
+                ("$customer", ".*"),
+                ("$environment", ".*"),
+            ):
+                text = text.replace(name, value)
+            assert "$" not in text
+            yield text
+
+
+def expressions():
+    found = [(rule["alert"], rule["expr"]) for rule in alert_rules()]
+    for path in DASHBOARDS:
+        found += [(path.stem, text) for text in queries(path)]
+        for variable in json.loads(path.read_text())["templating"]["list"]:
+            if variable["type"] == "query":
+                found.append((path.stem, variable["query"]))
+    return found
+
+
+@pytest.mark.parametrize("where, expression", expressions())
+def test_expression_asks_for_what_servers_emit(run, where, expression):
+    known = series(run.plain)
+    asked = SELECTOR.findall(expression)
+    assert asked
+    labels = set()
+    for name, matchers in asked:
+        assert name in known, f"{name} is not emitted"
+        assert set(MATCHER.findall(matchers)) <= known[name]
+        labels |= known[name]
+    for names in GROUPING.findall(expression):
+        assert {name.strip() for name in names.split(",")} <= labels
+
+
+def test_dashboards_show_every_metric():
+    asked = {
+        name
+        for path in DASHBOARDS
+        for text in queries(path)
+        for name, _labels in SELECTOR.findall(text)
+    }
+    for name in NAMES:
+        assert asked & set(evaluate(example(name)).series()), f"{name} is not shown"
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_legends_name_labels_that_the_query_keeps(path):
+    for panel in panels(path):
+        for target in panel["targets"]:
+            kept = {
+                name.strip()
+                for names in GROUPING.findall(target["expr"])
+                for name in names.split(",")
+            }
+            assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= kept
+
+
+def test_panels_do_not_overlap_and_have_identifiers_of_their_own():
+    uids = set()
+    for path in DASHBOARDS:
+        dashboard = json.loads(path.read_text())
+        uids.add(dashboard["uid"])
+        taken, ids = set(), set()
+        for panel in dashboard["panels"]:
+            ids.add(panel["id"])
+            place = panel["gridPos"]
+            cells = {
+                (x, y)
+                for x in range(place["x"], place["x"] + place["w"])
+                for y in range(place["y"], place["y"] + place["h"])
+            }
+            assert not cells & taken
+            assert max(x for x, _y in cells) < 24
+            taken |= cells
+        assert len(ids) == len(dashboard["panels"])
+    assert len(uids) == len(DASHBOARDS) == 3
+
+
+def promtool(*arguments):
+    result = subprocess.run(
+        [programs.require("promtool"), *arguments],
+        cwd=PROMETHEUS,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    print(result.stdout)
+    return result.returncode
+
+
+def test_promtool_accepts_the_alert_rules():
+    assert promtool("check", "rules", ALERTS.name) == 0
+
+
+def test_alert_rules_do_what_their_tests_say():
+    assert promtool("test", "rules", ALERT_TESTS.name) == 0
+
+
+def test_every_alert_is_tested_to_be_raised_and_not_to_be():
+    raised, silent = set(), set()
+    for test in yaml.safe_load(ALERT_TESTS.read_text())["tests"]:
+        for case in test["alert_rule_test"]:
+            (raised if case["exp_alerts"] else silent).add(case["alertname"])
+    names = {rule["alert"] for rule in alert_rules()}
+    assert raised == names
+    assert silent == names
+
+
+def test_promtool_accepts_the_queries_of_the_dashboards(tmp_path):
+    rules = [
+        {"record": f"query:{number}", "expr": text}
+        for number, text in enumerate(
+            text for path in DASHBOARDS for text in queries(path)
+        )
+    ]
+    groups = {"groups": [{"name": "dashboards", "rules": rules}]}
+    path = tmp_path / "dashboards.yml"
+    path.write_text(yaml.safe_dump(groups))
+    assert promtool("check", "rules", str(path)) == 0
+
+
+# Logs
+
+
+def is_date(value):
+    return re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", value) is not None
+
+
+def is_integer(bits):
+    def check(value):
+        return type(value) is int and -(2 ** (bits - 1)) <= value < 2 ** (bits - 1)
+
+    return check
+
+
+def is_number(value):
+    return type(value) in (int, float)
+
+
+def is_text(value):
+    return isinstance(value, str)
+
+
+def is_address(value):
+    return bool(ipaddress.ip_address(value))
+
+
+#: https://www.elastic.co/guide/en/elasticsearch/reference/8.17/mapping-types.html
+TYPES = {
+    "date": is_date,
+    "keyword": is_text,
+    "wildcard": is_text,
+    "match_only_text": is_text,
+    "long": is_integer(64),
+    "short": is_integer(16),
+    "float": is_number,
+    "boolean": lambda value: isinstance(value, bool),
+    "ip": is_address,
+    "flattened": lambda value: isinstance(value, dict),
+}
+#: of a record, beside the fields of ECS_NAMES
+ECS_MORE = {"ecs.version", "event.duration"}
+
+
+def template(log_format):
+    """Type of each field, by its dotted name."""
+    path = DEPLOY / "elk" / f"component-{log_format}.json"
+    mappings = json.loads(path.read_text())["template"]["mappings"]
+    # a field that is not told is kept but makes no mapping
+    assert mappings["dynamic"] is False
+    fields = {}
+
+    def add(prefix, properties):
+        for name, field in properties.items():
+            if "properties" in field:
+                add(f"{prefix}{name}.", field["properties"])
+            else:
+                fields[prefix + name] = field["type"]
+
+    add("", mappings["properties"])
+    return fields
+
+
+def test_templates_have_the_fields_of_the_formatter_and_no_others():
+    assert set(template("flat")) == {*ECS_NAMES, "@timestamp"}
+    assert set(template("ecs")) == {*ECS_NAMES.values()} | ECS_MORE
+    assert set(template("flat").values()) | set(template("ecs").values()) <= set(TYPES)
+
+
+def test_ecs_template_is_that_of_ecs():
+    """Types of the fields that ECS defines.
+
+    https://www.elastic.co/guide/en/ecs/8.11/ecs-field-reference.html
+    """
+    fields = template("ecs")
+    own = {name for name in fields if name.startswith("odoo.")}
+    texts = {"message", "error.message"}
+    wildcards = {"url.original", "error.stack_trace"}
+    numbers = {
+        "process.pid",
+        "http.response.status_code",
+        "http.response.body.bytes",
+        "event.duration",
+    }
+    for name in set(fields) - own:
+        expected = "keyword"
+        if name in texts:
+            expected = "match_only_text"
+        elif name in wildcards:
+            expected = "wildcard"
+        elif name in numbers:
+            expected = "long"
+        elif name == "@timestamp":
+            expected = "date"
+        assert fields[name] == expected, name
+
+
+@pytest.mark.parametrize("log_format", ["flat", "ecs"])
+def test_every_field_of_every_record_fits_its_type(run, log_format):
+    fields = template(log_format)
+    records = run.records[log_format]
+    assert len(records) > 30
+    for record in records:
+        for name, value in record.items():
+            assert name in fields, record
+            if value is not None:
+                assert TYPES[fields[name]](value), (name, value, fields[name])
+
+
+@pytest.mark.parametrize("log_format", ["flat", "ecs"])
+def test_every_field_is_written_by_a_server(run, log_format):
+    names = ECS_NAMES if log_format == "ecs" else {name: name for name in ECS_NAMES}
+    written = {
+        name
+        for record in run.records[log_format]
+        for name, value in record.items()
+        if value is not None
+    }
+    # what Odoo itself never logs: test_formatter of logging_json does
+    never = {names[name] for name in ("stack", "format_error", "extra")}
+    assert set(names.values()) - written <= never
+    if log_format == "ecs":
+        assert written >= ECS_MORE
+
+
+def test_pipeline_and_index_templates_fit_together():
+    def read(name):
+        return json.loads((DEPLOY / "elk" / name).read_text())
+
+    [processor] = read("pipeline-flat.json")["processors"]
+    assert processor["date"]["field"] in template("flat")
+    assert processor["date"]["target_field"] == "@timestamp"
+    index = read("index-flat.json")
+    assert index["template"]["settings"]["index"]["default_pipeline"] == "odoo-flat"
+    readme = (DEPLOY / "elk" / "README.md").read_text()
+    for log_format in ("flat", "ecs"):
+        index = read(f"index-{log_format}.json")
+        assert index["composed_of"] == [f"odoo-{log_format}"]
+        assert index["data_stream"] == {}
+        # `put` in the readme gives the names that the files use
+        assert f"_component_template/odoo-{log_format} component-{log_format}" in readme
+        assert f"_index_template/odoo-{log_format} index-{log_format}.json" in readme
+    assert "_ingest/pipeline/odoo-flat pipeline-flat.json" in readme
+    filebeat = yaml.safe_load((DEPLOY / "elk" / "filebeat.yml").read_text())
+    stream = filebeat["output.elasticsearch"]["index"]
+    assert index_matches(read("index-flat.json"), stream)
+    assert index_matches(read("index-ecs.json"), stream.replace("flat", "ecs"))
+
+
+def index_matches(index, stream):
+    return any(
+        re.fullmatch(pattern.replace(".", r"\.").replace("*", ".*"), stream)
+        for pattern in index["index_patterns"]
+    )
+
+
+def test_streams_are_json_from_start_to_stop(run):
+    # at most two plain lines of each of the three servers
+    assert len(run.others) <= 6, "\n".join(run.others)
+    assert "s3cret" not in json.dumps(run.records)
+
+
+@pytest.mark.parametrize("log_format", ["flat", "ecs"])
+def test_each_request_has_one_access_record(run, log_format):
+    names = ECS_NAMES if log_format == "ecs" else {name: name for name in ECS_NAMES}
+    access = [
+        record for record in run.records[log_format] if names["duration_ms"] in record
+    ]
+    asked = {
+        path: answer
+        for (written_as, path), answer in run.answers.items()
+        if written_as == log_format
+    }
+    assert len(asked) >= 6
+    for path, (identifier, status) in asked.items():
+        [record] = [r for r in access if r[names["request_id"]] == identifier]
+        assert record[names["path"]] == path.replace("s3cret", "***")
+        assert record[names["status"]] == status
+
+
+@pytest.mark.parametrize("log_format", ["flat", "ecs"])
+def test_records_of_a_scheduled_action_share_an_identifier(run, log_format):
+    names = ECS_NAMES if log_format == "ecs" else {name: name for name in ECS_NAMES}
+    jobs = {}
+    for job in (WORKS, FAILS):
+        records = [
+            record
+            for record in run.records[log_format]
+            if record[names["message"]].startswith(f"Job '{job}'")
+        ]
+        assert len(records) >= 2
+        [identifier] = {record[names["request_id"]] for record in records}
+        assert identifier
+        jobs[job] = identifier, records
+    assert jobs[WORKS][0] != jobs[FAILS][0]
+    failures = [r for r in jobs[FAILS][1] if names["exception_stack"] in r]
+    assert "no_such_method" in failures[0][names["exception_stack"]]
