@@ -24,6 +24,10 @@ _PROGRAM = """\
 import os
 import sys
 
+if os.environ.get("TEST_EVENTED"):
+    # as the prefork server starts its process for websockets
+    sys.argv.insert(1, "gevent")
+
 import odoo.cli
 
 if os.environ.get("TEST_UNCAUGHT"):
@@ -35,10 +39,15 @@ if os.environ.get("TEST_UNCAUGHT"):
 
     def start_and_crash(*args, **kwargs):
         # PreforkServer and ThreadedServer are past their set-up here
-        thread = threading.Thread(target=lambda: 1 / 0, name="crasher")
         server.load_server_wide_modules()
-        thread.start()
-        thread.join()
+        if odoo.evented:
+            import gevent
+
+            gevent.spawn(lambda: 1 / 0).join()
+        else:
+            thread = threading.Thread(target=lambda: 1 / 0, name="crasher")
+            thread.start()
+            thread.join()
         raise RuntimeError("uncaught in the main thread")
 
     server.start = start_and_crash

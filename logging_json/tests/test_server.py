@@ -145,6 +145,18 @@ class TestServer(BaseCase):
             ["ZeroDivisionError", "RuntimeError"],
         )
 
+    def test_uncaught_exceptions_of_greenlets_are_records(self):
+        with self.serve(TEST_UNCAUGHT="1", TEST_EVENTED="1") as server:
+            server.process.wait(60)
+        records, plain = server.records()
+        self.assertLessEqual(len(plain), 2, "\n".join(plain))
+        crashes = [r for r in records if r["message"].startswith("Uncaught")]
+        self.assertEqual(
+            [r["exception_type"] for r in crashes],
+            ["ZeroDivisionError", "RuntimeError"],
+        )
+        self.assertIn("Greenlet", crashes[0]["message"])
+
     def test_ecs_names_are_used_when_asked(self):
         with self.serve("--stop-after-init", ODOO_LOGGING_JSON_FORMAT="ecs") as server:
             server.process.wait(120)
