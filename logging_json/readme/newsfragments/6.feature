@@ -1,0 +1,1 @@
+Templates for Elasticsearch with the type of each field.
