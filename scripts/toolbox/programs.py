@@ -76,6 +76,8 @@ def provide() -> None:
     missing = {name for name in PROGRAMS if not find(name)}
     if not missing:
         return
+    # the private root is made anew: with what it has, too
+    missing |= {name for name in PROGRAMS if (BIN / name).exists()}
     packages = sorted({PROGRAMS[name].package for name in missing} | LIBRARIES)
     root = debian.unpack(packages, SYSTEM.name)
     BIN.mkdir(exist_ok=True)
