@@ -39,9 +39,6 @@ MAPPING = yaml.safe_load((PROMETHEUS / "statsd-mapping.yml").read_text())
 ALERTS = PROMETHEUS / "alerts.yml"
 ALERT_TESTS = PROMETHEUS / "alerts_test.yml"
 DASHBOARDS = sorted((DEPLOY / "grafana").glob("*.json"))
-SERVER_WIDE_MODULES = ",".join(
-    dict.fromkeys([*project.SERVER_WIDE_MODULES, "monitoring_statsd"])
-)
 PLACE = {"customer": "acme", "environment": "prod"}
 WORKS, FAILS = "Monitoring: works", "Monitoring: fails"
 
@@ -194,7 +191,7 @@ def run(services, run_folder, make_database):
             services,
             run_folder / "front_ends" / f"monitoring_{log_format}",
             DATABASE,
-            {"server_wide_modules": SERVER_WIDE_MODULES, **options},
+            options,
             ODOO_LOGGING_JSON="1",
             ODOO_LOGGING_JSON_FORMAT=log_format,
             ODOO_STATSD="1",

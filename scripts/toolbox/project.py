@@ -20,6 +20,7 @@ SERVER_WIDE_MODULES = (
     "web",
     "session_redis",
     "logging_json",
+    "monitoring_statsd",
     "monitoring_status",
 )
 
