@@ -9,5 +9,5 @@
     "external_dependencies": {
         "python": ["boto3", "pydantic-settings"],
     },
-    "data": ["security/ir.model.access.csv"],
+    "data": ["security/ir.model.access.csv", "data/ir_cron.xml"],
 }

@@ -346,18 +346,27 @@ class S3Store:
                 result[key] = None
         return result
 
-    def list(self, prefix: str) -> Iterator[dict]:
-        """Yield ``Key``, ``Size`` and ``LastModified`` of the objects of a prefix."""
-        token = {}
+    def list(
+        self, prefix: str, start_after: str = "", delimiter: str = ""
+    ) -> Iterator[dict]:
+        """Yield ``Key``, ``Size`` and ``LastModified`` of the objects of a prefix.
+
+        One page of the store (1000 objects) is in memory.
+
+        :param start_after: key after which to begin, for stores that know this
+        :param delimiter: leave out the keys that have it after the prefix
+        """
+        options = {"StartAfter": start_after, "Delimiter": delimiter}
+        options = {name: value for name, value in options.items() if value}
         while True:
             with self._named_errors("list", prefix), measured("list"):
                 page = self.client.list_objects_v2(
-                    Bucket=self.bucket, Prefix=prefix, **token
+                    Bucket=self.bucket, Prefix=prefix, **options
                 )
             yield from page.get("Contents", [])
             if not page.get("IsTruncated"):
                 return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+            options["ContinuationToken"] = page["NextContinuationToken"]
 
 
 class Download:

@@ -1,5 +1,6 @@
 from . import (
     attachment_s3_garbage,
+    attachment_s3_inventory,
     attachment_s3_migration,
     attachment_s3_prefix,
     ir_attachment,

@@ -1,6 +1,8 @@
 import logging
+import math
 import time
 from collections.abc import Iterable
+from datetime import datetime
 
 import psycopg2
 
@@ -71,6 +73,20 @@ class AttachmentS3Garbage(models.Model):
         self.env.cr.postrollback.add(note)
 
     @api.model
+    def _note_at(self, noted: Iterable[tuple[str, datetime]]):
+        """Note objects as unused since a time, in UTC."""
+        uris, times = zip(*noted, strict=True)
+        self.env.cr.execute(
+            SQL(
+                """INSERT INTO attachment_s3_garbage (uri, lock_number, noted_at)
+                   SELECT * FROM unnest(%s, %s, %s::timestamp[])""",
+                list(uris),
+                [self._lock_of(uri) for uri in uris],
+                list(times),
+            )
+        )
+
+    @api.model
     def _note_query(self, uris):
         uris = sorted(set(uris))
         return SQL(
@@ -139,30 +155,40 @@ class AttachmentS3Garbage(models.Model):
         Runs in the scheduled action of the automatic vacuum; bounded in time, the next
         run goes on. A batch commits on its own.
         """
-        attachment = self.env["ir.attachment"]
-        configuration = attachment._s3_configuration()
-        if not configuration.writable:
+        if not self.env["ir.attachment"]._s3_configuration().writable:
             return
-        store = configuration.store()
-        prefix = self.env["attachment.s3.prefix"]._own_prefix()
-        own = f"{SCHEME}{store.bucket}/{prefix}/"
-        retention = f"{load().retention_days * 86400} seconds"
-        deadline = time.monotonic() + RUN_SECONDS
-        settled = deleted = 0
         try:
-            for lock in range(LOCKS):
-                batch = BATCH_OBJECTS
-                while batch == BATCH_OBJECTS and time.monotonic() < deadline:
-                    batch, objects = self._collect_batch(store, own, retention, lock)
-                    settled += batch
-                    deleted += objects
+            settled, deleted = self._collect_all(RUN_SECONDS)
         except S3Error as error:
             # nothing is lost: what is noted stays noted
             _logger.error("The collector of unused objects stops: %s", error)
+            return
         if settled:
             _logger.info(
                 "Collector: %s addresses settled, %s objects deleted", settled, deleted
             )
+
+    @api.model
+    def _collect_all(self, seconds=math.inf):
+        """Delete all unused objects that are due.
+
+        :param seconds: how long it may take
+        :return: how many addresses are settled, how many objects were deleted
+        :raises S3Error: when the store cannot be used
+        """
+        store = self.env["ir.attachment"]._s3_configuration().store()
+        prefix = self.env["attachment.s3.prefix"]._own_prefix()
+        own = f"{SCHEME}{store.bucket}/{prefix}/"
+        retention = f"{load().retention_days * 86400} seconds"
+        deadline = time.monotonic() + seconds
+        settled = deleted = 0
+        for lock in range(LOCKS):
+            batch = BATCH_OBJECTS
+            while batch == BATCH_OBJECTS and time.monotonic() < deadline:
+                batch, objects = self._collect_batch(store, own, retention, lock)
+                settled += batch
+                deleted += objects
+        return settled, deleted
 
     def _collect_batch(self, store, own, retention, lock):
         """Collect some objects of one lock, in a transaction of its own.

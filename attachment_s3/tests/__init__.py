@@ -1,6 +1,7 @@
 from . import (
     test_configuration,
     test_faults,
+    test_inventory,
     test_ir_attachment,
     test_migration,
     test_odoo,

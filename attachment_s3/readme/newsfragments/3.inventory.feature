@@ -1,0 +1,1 @@
+`odoo s3inventory` compares the bucket with the database and deletes orphans.
