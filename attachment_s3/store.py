@@ -21,6 +21,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
+    SSLError,
 )
 from pydantic import SecretStr
 
@@ -177,6 +178,10 @@ def _named_errors(operation, connection, bucket="", key=""):
         raise S3Unavailable(f"{what} failed: {error}") from error
     except (ParamValidationError, ValueError) as error:
         raise S3ConfigurationError(f"{what} failed: {error}") from error
+    except SSLError as error:
+        raise S3Unavailable(
+            f"{what} failed: {error}; check AWS_HOST, its certificate and AWS_CA_BUNDLE"
+        ) from error
     except (BotoCoreError, Boto3Error, urllib3.exceptions.HTTPError) as error:
         raise S3Unavailable(f"{what} failed: {error}") from error
     except OSError as error:

@@ -6,5 +6,6 @@ from . import (
     test_migration,
     test_odoo,
     test_serving,
+    test_tls,
     test_transactions,
 )
