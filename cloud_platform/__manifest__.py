@@ -12,5 +12,9 @@
         "server_environment",
     ],
     "external_dependencies": {"python": ["pydantic-settings"]},
+    "data": ["views/cloud_platform_page.xml"],
+    "assets": {
+        "web.assets_backend": ["cloud_platform/static/src/**/*"],
+    },
     "post_load": "post_load",
 }

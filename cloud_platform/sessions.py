@@ -6,6 +6,9 @@ from urllib.parse import urlsplit
 
 from .faults import Fault, settings_faults, variable_value
 
+#: seconds for which sessions are counted, for a page
+COUNT_SECONDS = 2
+
 
 @dataclass(frozen=True)
 class SessionStore:
@@ -62,6 +65,31 @@ def session_store() -> SessionStore:
         ),
         prefix=value("_PREFIX") or "",
     )
+
+
+def count_sessions() -> dict:
+    """Return how many sessions Redis has, counted for a bounded time.
+
+    :return: ``logged_in``, ``anonymous``, ``complete`` (false: there are more), or an
+        ``error`` that says why they are not counted
+    """
+    # not at the top, see above
+    from odoo.addons.session_redis import admin
+    from odoo.addons.session_redis.exceptions import (
+        SessionRedisConfigurationError,
+        SessionStoreUnavailable,
+    )
+
+    try:
+        numbers, complete = admin.count_for(admin.open_store(), COUNT_SECONDS)
+    except (
+        admin.AdminError,
+        SessionRedisConfigurationError,
+        SessionStoreUnavailable,
+    ) as error:
+        return {"error": str(error)}
+    logged_in, anonymous = numbers.values()
+    return {"logged_in": logged_in, "anonymous": anonymous, "complete": complete}
 
 
 def _first_variable(sentence):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import time
 from collections.abc import Iterator
 from typing import TextIO
@@ -34,11 +35,22 @@ def open_store() -> RedisSessionStore:
 
 def count(store: RedisSessionStore) -> dict[str, int]:
     """Return how many sessions there are, by kind."""
+    return count_for(store, math.inf)[0]
+
+
+def count_for(store: RedisSessionStore, seconds: float) -> tuple[dict[str, int], bool]:
+    """Count the sessions by kind, for some seconds at most.
+
+    :return: the numbers, and whether these are all
+    """
+    deadline = time.monotonic() + seconds
     numbers = {"with a user": 0, "without a user": 0}
     for _key, value, _ttl in _records(store):
+        if time.monotonic() > deadline:
+            return numbers, False
         values = record.read_values(value)
         numbers["with a user" if values.get("uid") else "without a user"] += 1
-    return numbers
+    return numbers, True
 
 
 def sessions_by_user(store: RedisSessionStore, env) -> dict[str, list[dict]]:

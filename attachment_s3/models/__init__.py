@@ -1,4 +1,5 @@
 from . import (
+    attachment_s3_collection,
     attachment_s3_garbage,
     attachment_s3_inventory,
     attachment_s3_migration,

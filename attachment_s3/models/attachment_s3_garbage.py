@@ -157,12 +157,15 @@ class AttachmentS3Garbage(models.Model):
         """
         if not self.env["ir.attachment"]._s3_configuration().writable:
             return
+        runs = self.env["attachment.s3.collection"]
         try:
             settled, deleted = self._collect_all(RUN_SECONDS)
         except S3Error as error:
             # nothing is lost: what is noted stays noted
             _logger.error("The collector of unused objects stops: %s", error)
+            runs._record(error=str(error))
             return
+        runs._record(settled=settled, deleted=deleted)
         if settled:
             _logger.info(
                 "Collector: %s addresses settled, %s objects deleted", settled, deleted

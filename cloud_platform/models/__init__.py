@@ -1,1 +1,1 @@
-from . import cloud_platform
+from . import cloud_platform, cloud_platform_page, ir_http

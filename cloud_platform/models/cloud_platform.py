@@ -563,7 +563,7 @@ class CloudPlatform(models.AbstractModel):
         )
 
     def _check_administrator(self):
-        if not self.env.is_admin():
+        if not self.env.is_system():
             raise AccessError(
                 self.env._("Only administrators may configure the platform.")
             )

@@ -1,1 +1,9 @@
-from . import common, test_checks, test_faults, test_install, test_probes, test_startup
+from . import (
+    common,
+    test_checks,
+    test_faults,
+    test_install,
+    test_page,
+    test_probes,
+    test_startup,
+)

@@ -353,7 +353,9 @@ class Supervisor:
         root = client_arguments(port, root_key, root_secret)
         import boto3
 
-        boto3.client("s3", **root).create_bucket(Bucket=BUCKET)
+        s3 = boto3.client("s3", **root)
+        if BUCKET not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
+            s3.create_bucket(Bucket=BUCKET)
         # the root key passes with any secret: Odoo gets a user of its own
         iam = boto3.client("iam", **root)
         user = "odoo"
