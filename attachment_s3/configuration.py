@@ -206,5 +206,10 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 def content_uri(bucket: str, prefix: str, content: bytes) -> str:
     """Return the address of a content: ``s3://<bucket>/<prefix>/<aa>/<sha256>``."""
-    digest = hashlib.sha256(content).hexdigest()
-    return f"{SCHEME}{bucket}/{prefix}/{digest[:2]}/{digest}"
+    return digest_uri(bucket, prefix, hashlib.sha256(content))
+
+
+def digest_uri(bucket: str, prefix: str, digest) -> str:
+    """Return the address of the content that a SHA-256 object of hashlib has seen."""
+    name = digest.hexdigest()
+    return f"{SCHEME}{bucket}/{prefix}/{name[:2]}/{name}"

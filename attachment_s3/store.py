@@ -270,13 +270,32 @@ class S3Store:
         :raises S3ContentError: when it has not
         """
         tag = self.put(key, content)
-        if tag == hashlib.md5(content, usedforsecurity=False).hexdigest():
-            return
+        if tag != hashlib.md5(content, usedforsecurity=False).hexdigest():
+            self._check_size(key, len(content))
+
+    def put_file_verified(self, key: str, path: str, size: int):
+        """Store the content of a local file, in parts that are not all in memory.
+
+        :param size: of the file, in bytes
+        :raises S3ContentError: when the store has not all of it
+        """
+        with self._named_errors("upload", key), measured("put") as measure:
+            measure.bytes = size
+            self.client.upload_file(
+                path,
+                self.bucket,
+                key,
+                ExtraArgs=dict(self.put_options),
+                Config=MULTIPART,
+            )
+        self._check_size(key, size)
+
+    def _check_size(self, key, expected):
         size = self.size(key)
-        if size != len(content):
+        if size != expected:
             raise S3ContentError(
                 f"S3 upload of {self.bucket}/{key} at {self.connection}: the store has "
-                f"{size} bytes instead of {len(content)}"
+                f"{size} bytes instead of {expected}"
             )
 
     def size(self, key: str) -> int:

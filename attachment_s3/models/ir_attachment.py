@@ -5,7 +5,7 @@ from typing import NamedTuple
 import psycopg2
 
 from odoo import api, models
-from odoo.exceptions import AccessError, UserError
+from odoo.exceptions import AccessError
 from odoo.fields import Domain
 from odoo.http import Stream
 from odoo.tools import SQL
@@ -88,22 +88,16 @@ class IrAttachment(models.Model):
         :return: how many contents were moved (``moved``, ``bytes``), were left because
             their source is missing or damaged (``failed``)
         :raises AccessError: for others than administrators
-        :raises UserError: when the bucket is read-only or not used
+        :raises UserError: when the bucket is read-only or not used, or another process
+            moves attachments
         """
         if not self.env.is_admin():
             raise AccessError(
                 self.env._("Only administrators can execute this action.")
             )
-        config = self._s3_configuration()
-        if config.location and not config.writable:
-            raise UserError(
-                self.env._(
-                    "Attachments are not moved: the bucket is read-only or not used "
-                    "(AWS_ATTACHMENT_READONLY, %s, DISABLE_ATTACHMENT_STORAGE).",
-                    READONLY,
-                )
-            )
-        return self.env["attachment.s3.migration"].sudo()._migrate(self._storage())
+        migration = self.env["attachment.s3.migration"].sudo()
+        report = migration._migrate(migration._target())
+        return {name: report[name] for name in ("moved", "bytes", "failed")}
 
     @api.model
     def _get_path(self, bin_data, sha):

@@ -1,14 +1,16 @@
 import os
+import tracemalloc
 from unittest.mock import patch
 
-from odoo.exceptions import AccessError
+from odoo.exceptions import AccessError, UserError
 from odoo.tests import tagged
 from odoo.tools import SQL
 
+from .. import progress
 from ..configuration import LOCATION
 from ..exceptions import S3Unavailable
 from ..placement import PLACEMENT
-from ..store import S3Store
+from ..store import MIB, S3Store
 from .common import PNG, CommittedCase, Operations, variables
 
 LOGGER = "odoo.addons.attachment_s3.models.attachment_s3_migration"
@@ -30,6 +32,14 @@ class TestMigration(CommittedCase):
 
         self.enterContext(patch.object(model, "_condition", own_condition))
         self.addCleanup(self.set_parameter, LOCATION, "s3://")
+        self.addCleanup(self.forget_moves)
+
+    def forget_moves(self):
+        with self.environment() as env:
+            env["attachment.s3.migration"].search([]).unlink()
+            env["ir.cron.trigger"].search(
+                [("cron_id", "=", env.ref("attachment_s3.cron_migrate").id)]
+            ).unlink()
 
     def make_elsewhere(self, location, *contents, **vals):
         """Return the ids of new attachments that are elsewhere."""
@@ -49,6 +59,12 @@ class TestMigration(CommittedCase):
                 tuple(attachment[name] for name in names)
                 for attachment in env["ir.attachment"].browse(ids)
             ]
+
+    def current(self, *names):
+        """Return what the last move says of itself."""
+        with self.environment() as env:
+            run = env["attachment.s3.migration"]._current()
+            return run[names[0]] if len(names) == 1 else [run[name] for name in names]
 
     def path(self, id_):
         with self.environment() as env:
@@ -102,6 +118,18 @@ class TestMigration(CommittedCase):
         self.assertEqual(operations.names, ["put"])
         self.assertEqual(self.values(ids, "raw"), [(raw,)] * 3)
 
+    def test_local_file_of_rows_of_two_batches(self):
+        raw = os.urandom(10)
+        ids = self.make_elsewhere("file", raw, raw, raw)
+        path = self.path(ids[0])
+        with patch(f"{LOGGER}.BATCH_ROWS", 1):
+            self.assertEqual(self.move()["moved"], 3)
+            with self.environment() as env:
+                env["ir.attachment"]._gc_file_store()
+        self.assertFalse(os.path.exists(path))
+        self.assertEqual(self.values(ids, "raw"), [(raw,)] * 3)
+        self.assertEqual(len(set(self.values(ids, "store_fname"))), 1)
+
     def test_missing_source_is_reported_and_left(self):
         good, bad = os.urandom(10), os.urandom(10)
         ids = self.make_elsewhere("file", bad, good)
@@ -110,7 +138,8 @@ class TestMigration(CommittedCase):
         with self.assertLogs(LOGGER, "ERROR") as logs:
             report = self.move()
         self.assertEqual((report["moved"], report["failed"]), (1, 1))
-        self.assertIn(str(ids[0]), logs.output[0])
+        self.assertIn(f"{ids[0]} (attachment_s3 test)", logs.output[0])
+        self.assertIn(f"{ids[0]} (attachment_s3 test)", self.current("failures"))
         [(fname, checksum)] = self.values(ids[:1], "store_fname", "checksum")
         self.assertFalse(fname.startswith("s3://"))
         self.assertTrue(checksum)
@@ -206,12 +235,335 @@ class TestMigration(CommittedCase):
         self.make_elsewhere("db", b"one", b"two")
         self.move()
         with self.environment() as env:
-            run = env["attachment.s3.migration"].search([], limit=1)
-            self.assertEqual((run.target, run.state), ("s3", "done"))
+            run = env["attachment.s3.migration"]._current()
+            self.assertEqual(
+                (run.target, run.state, run.status), ("s3", "done", "done")
+            )
             self.assertEqual((run.total, run.moved, run.failed), (2, 2, 0))
             self.assertEqual((run.total_bytes, run.moved_bytes), (6, 6))
             self.assertTrue(run.ended_at)
+            self.assertEqual((run.percent, run.seconds_left), (100, 0))
+            self.assertGreater(run.megabytes_per_second, 0)
+
+    def test_progress_is_seen_while_it_moves(self):
+        self.make_elsewhere("db", *(os.urandom(10) for _ in range(4)))
+        put, seen = S3Store.put, []
+
+        def put_and_look(store, key, content):
+            names = ("status", "total", "moved", "percent", "seconds_left")
+            seen.append(self.current(*names))
+            return put(store, key, content)
+
+        with (
+            patch(f"{LOGGER}.BATCH_ROWS", 1),
+            patch.object(S3Store, "put", put_and_look),
+        ):
+            self.move()
+        self.assertEqual(
+            [values[:4] for values in seen],
+            [["running", 4, done, 25.0 * done] for done in range(4)],
+        )
+        left = [values[4] for values in seen]
+        self.assertEqual(left[0], 0)  # not known yet
+        self.assertGreater(left[1], 0)
+
+    def test_error_ends_the_move_as_failed_without_secrets(self):
+        self.make_elsewhere("db", b"content")
+        secret = os.environ["AWS_SECRET_ACCESS_KEY"]
+
+        def fail(_store, _key, _content):
+            raise RuntimeError(f"line cut while {secret} was sent")
+
+        with patch.object(S3Store, "put", fail), self.assertRaises(RuntimeError):
+            self.move()
+        state, error, ended_at = self.current("state", "error", "ended_at")
+        self.assertEqual(state, "failed")
+        self.assertEqual(error, "RuntimeError: line cut while *** was sent")
+        self.assertTrue(ended_at)
+
+    def test_error_of_the_store_does_not_wait_for_all_others(self):
+        self.make_elsewhere("db", *(os.urandom(10) for _ in range(20)))
+        calls = []
+
+        def fail(_store, key, _content):
+            calls.append(key)
+            raise S3Unavailable("the line is cut")
+
+        with (
+            variables(AWS_ATTACHMENT_THREADS="1"),
+            patch.object(S3Store, "put", fail),
+            self.assertRaises(S3Unavailable),
+        ):
+            self.move()
+        self.assertLess(len(calls), 10)
+        self.assertEqual(self.current("error"), "S3Unavailable: the line is cut")
+
+    def test_second_move_is_refused_while_one_runs(self):
+        ids = self.make_elsewhere("db", b"content")
+        put, refusals = S3Store.put, []
+
+        def put_and_start_another(store, key, content):
+            with self.environment(commit=False) as env:
+                for start in (
+                    env["ir.attachment"].force_storage,
+                    env["attachment.s3.migration"]._start_in_background,
+                ):
+                    try:
+                        start()
+                    except UserError as error:
+                        refusals.append(str(error))
+            return put(store, key, content)
+
+        with patch.object(S3Store, "put", put_and_start_another):
+            self.assertEqual(self.move()["moved"], 1)
+        self.assertEqual(len(refusals), 2)
+        for refusal in refusals:
+            self.assertIn("moved already", refusal)
+        self.assertTrue(self.values(ids, "store_fname")[0][0].startswith("s3://"))
+
+    def test_dead_move_is_told_as_interrupted(self):
+        with self.environment() as env:
+            id_ = progress.create(env.cr, "s3")
+        self.assertEqual(self.current("id", "state", "status")[0], id_)
+        self.assertEqual(self.current("status"), "interrupted")
+        with progress.exclusive(self.registry.db_name) as cr:
+            self.assertTrue(cr)
+            self.assertEqual(self.current("status"), "running")
+        self.make_elsewhere("db", b"content")
+        self.move()
+        with self.environment() as env:
+            run = env["attachment.s3.migration"].browse(id_)
+            self.assertEqual(run.state, "interrupted")
+            run.action_cancel()
+            self.assertEqual(run.state, "cancelled")
+
+    def test_lock_is_free_after_a_move(self):
+        self.make_elsewhere("db", b"content")
+        self.move()
+        with self.environment() as env:
+            self.assertFalse(progress.is_locked(env.cr))
+        with progress.exclusive(self.registry.db_name) as cr:
+            self.assertTrue(cr)
+
+    def test_cancelled_move_stops_after_its_batch(self):
+        ids = self.make_elsewhere("db", *(os.urandom(10) for _ in range(3)))
+        put = S3Store.put
+
+        def put_while_cancelled(store, key, content):
+            with self.environment() as env:
+                env["attachment.s3.migration"]._current().action_cancel()
+            return put(store, key, content)
+
+        with (
+            patch(f"{LOGGER}.BATCH_ROWS", 1),
+            patch.object(S3Store, "put", put_while_cancelled),
+        ):
+            self.assertEqual(self.move()["moved"], 1)
+        self.assertEqual(self.current("state", "moved"), ["cancelled", 1])
+        moved = [bool(fname) for (fname,) in self.values(ids, "store_fname")]
+        self.assertEqual(moved, [True, False, False])
+        self.assertEqual(self.move()["moved"], 2)
+
+    # in the background
+
+    def start(self):
+        with self.environment() as env:
+            return env["attachment.s3.migration"]._start_in_background().id
+
+    def run_cron(self, turn_seconds=0):
+        """Run the scheduled action as the server does; tell whether it was ready."""
+        with (
+            patch("odoo.addons.base.models.ir_cron.MIN_TIME_PER_JOB", turn_seconds),
+            self.environment() as env,
+        ):
+            cron = env.ref("attachment_s3.cron_migrate")
+            env.cr.execute(
+                """SELECT 1 FROM ir_cron_trigger
+                    WHERE cron_id = %s AND call_at <= %s""",
+                [cron.id, env.cr.now()],
+            )
+            ready = bool(env.cr.rowcount)
+            env.cr.rollback()
+            env["ir.cron"]._process_jobs_loop(env.cr, job_ids=[cron.id])
+        return ready
+
+    def test_background_move_takes_turns_until_done(self):
+        contents = [os.urandom(10) for _ in range(25)]
+        ids = self.make_elsewhere("db", *contents)
+        run = self.start()
+        self.assertEqual(self.current("id", "status"), [run, "waiting"])
+        self.assertEqual(self.values(ids[:1], "store_fname"), [(False,)])
+        moved = []
+        with patch(f"{LOGGER}.BATCH_ROWS", 1):
+            while self.run_cron():
+                moved.append(self.current("moved"))
+        # Odoo calls an action ten times a turn; then the others have theirs
+        self.assertEqual(moved, [10, 20, 25])
+        self.assertEqual(self.current("id", "state", "total"), [run, "done", 25])
+        self.assertEqual(self.values(ids, "raw"), [(raw,) for raw in contents])
+        self.assertFalse(self.run_cron())
+
+    def test_background_move_goes_on_after_its_process_died(self):
+        ids = self.make_elsewhere("db", b"one", b"two")
+        run = self.start()
+        with self.environment() as env:  # as it is left by who was killed
+            env["attachment.s3.migration"].browse(run).write(
+                {"state": "running", "total": 2, "moved": 1, "position": ids[0]}
+            )
+        self.assertEqual(self.current("status"), "interrupted")
+        with self.assertLogs(LOGGER, "WARNING"):
+            self.run_cron()
+        self.assertEqual(self.current("id", "state", "moved"), [run, "done", 2])
+        self.assertTrue(self.values(ids[1:], "store_fname")[0][0])
+
+    def test_background_move_is_cancelled_while_it_waits(self):
+        ids = self.make_elsewhere("db", b"content")
+        run = self.start()
+        with self.environment() as env:
+            env["attachment.s3.migration"].browse(run).action_cancel()
+        self.run_cron()
+        self.assertEqual(self.current("id", "state"), [run, "cancelled"])
+        self.assertEqual(self.values(ids, "store_fname"), [(False,)])
+
+    def test_background_move_waits_for_another_one(self):
+        self.make_elsewhere("db", b"content")
+        self.start()
+        with progress.exclusive(self.registry.db_name):
+            self.run_cron()
+            self.assertEqual(self.current("moved"), 0)
+        self.assertFalse(self.run_cron())  # in a minute
+        with self.environment() as env:
+            env.cr.execute("UPDATE ir_cron_trigger SET call_at = create_date")
+        self.assertTrue(self.run_cron())
+        self.assertEqual(self.current("state", "moved"), ["done", 1])
+
+    def test_background_move_fails_when_the_location_changes(self):
+        ids = self.make_elsewhere("db", b"content")
+        self.start()
+        self.set_parameter(LOCATION, "db")
+        with self.assertLogs("odoo.addons.base.models.ir_cron", "ERROR"):
+            self.run_cron()
+        state, error = self.current("state", "error")
+        self.assertEqual(state, "failed")
+        self.assertIn(LOCATION, error)
+        self.assertEqual(self.values(ids, "store_fname"), [(False,)])
+
+    def test_background_move_is_started_once(self):
+        self.make_elsewhere("db", b"content")
+        self.start()
+        with self.assertRaises(UserError):
+            self.start()
+        self.run_cron()
+
+    # what may move
+
+    def test_plan_tells_all_places_and_changes_nothing(self):
+        in_files = self.make_elsewhere("file", b"12345", b"gone")
+        self.make_elsewhere("db", b"123")
+        path = self.path(in_files[1])
+        os.rename(path, path + ".away")
+        self.addCleanup(os.rename, path + ".away", path)
+        with self.environment() as env:
+            before = env["attachment.s3.migration"].search_count([])
+            plan = env["attachment.s3.migration"]._plan("s3", look=True)
+            self.assertEqual(
+                plan,
+                {
+                    "file": {"number": 2, "bytes": 9, "missing": 1},
+                    "db": {"number": 1, "bytes": 3, "missing": None},
+                },
+            )
+            self.assertEqual(env["attachment.s3.migration"]._count("s3"), (3, 12))
+            after = env["attachment.s3.migration"].search_count([])
+            self.assertEqual(before, after)
+
+    def test_plan_in_pages(self):
+        self.make_elsewhere("db", *(os.urandom(10) for _ in range(5)))
+        with patch(f"{LOGGER}.PAGE_ROWS", 2), self.environment() as env:
+            self.assertEqual(env["attachment.s3.migration"]._count("s3"), (5, 50))
+
+    def test_move_to_where_new_contents_do_not_go_is_refused(self):
+        with self.environment() as env:
+            target = env["attachment.s3.migration"]._target
+            self.assertEqual(target(), "s3")
+            self.assertEqual(target("s3"), "s3")
+            with self.assertRaisesRegex(UserError, "to db while new ones go to s3"):
+                target("db")
+        self.set_parameter(LOCATION, "file")
+        with self.environment() as env:
+            target = env["attachment.s3.migration"]._target
+            self.assertEqual(target("file"), "file")
+            for other in ("s3", "db"):
+                with self.assertRaisesRegex(UserError, "new ones go to file"):
+                    target(other)
+
+    def test_read_only_bucket_is_left_for_the_database_when_asked(self):
+        with self.environment() as env, variables(AWS_ATTACHMENT_READONLY="1"):
+            target = env["attachment.s3.migration"]._target
+            self.assertEqual(target("db"), "db")
+            for other in (None, "s3", "file"):
+                with self.assertRaisesRegex(UserError, "AWS_ATTACHMENT_READONLY"):
+                    target(other)
+        with self.environment() as env, variables(DISABLE_ATTACHMENT_STORAGE="1"):
+            target = env["attachment.s3.migration"]._target
+            for other in (None, "db", "s3", "file"):
+                with self.assertRaisesRegex(UserError, "DISABLE_ATTACHMENT_STORAGE"):
+                    target(other)
+
+    def test_unknown_location_is_told_without_its_value(self):
+        self.set_parameter(LOCATION, "sss://key:secret@bucket")
+        with (
+            self.environment() as env,
+            self.assertRaisesRegex(UserError, LOCATION) as caught,
+        ):
+            env["ir.attachment"].force_storage()
+        self.assertNotIn("secret", str(caught.exception))
+
+    # memory
+
+    def test_large_local_file_is_not_read_into_memory(self):
+        size = 65 * MIB
+        [id_] = self.make_elsewhere("file", os.urandom(MIB) * 65)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        with Operations() as operations:
+            self.assertEqual(self.move()["bytes"], size)
+        _now, peak = tracemalloc.get_traced_memory()
+        self.assertEqual(operations.names, ["put", "head"])
+        self.assertLess(peak, 32 * MIB)
+        [(fname, stored)] = self.values([id_], "store_fname", "file_size")
+        self.assertEqual(stored, size)
+        self.assertEqual(len(self.objects.get(fname)), size)
+
+    def test_large_damaged_file_is_left(self):
+        [id_] = self.make_elsewhere("file", b"as it was")
+        path = self.path(id_)
+        with open(path, "wb") as file:
+            file.write(b"damaged")
+        self.addCleanup(os.unlink, path)
+        with patch(f"{LOGGER}.STREAM_BYTES", 1), self.assertLogs(LOGGER, "ERROR"):
+            self.assertEqual(self.move()["failed"], 1)
+
+    # who
 
     def test_only_administrators_move(self):
-        with self.environment() as env, self.assertRaises(AccessError):
-            env["ir.attachment"].with_user(env.ref("base.public_user")).force_storage()
+        with self.environment() as env:
+            run = env["attachment.s3.migration"].browse(progress.create(env.cr, "s3"))
+            user = env["res.users"].create({"name": "s3", "login": "attachment_s3"})
+            for call in (
+                env["ir.attachment"].with_user(user).force_storage,
+                run.with_user(user)._start_in_background,
+                run.with_user(user)._current,
+                run.with_user(user).action_cancel,
+            ):
+                with self.assertRaises(AccessError):
+                    call()
+            with self.assertRaises(AccessError):
+                run.with_user(user).read(["state"])
+            administrator = env.ref("base.user_admin")
+            self.assertEqual(run.with_user(administrator)._current(), run)
+            run.with_user(administrator).action_cancel()
+            self.assertEqual(run.state, "cancelled")
+            with self.assertRaises(AccessError):
+                run.with_user(administrator).write({"state": "done"})
+            env.cr.rollback()
