@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from pydantic import SecretStr
@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from odoo.tools import str2bool
 
 from .exceptions import S3ConfigurationError
+from .serving import REDIRECT, Serving
 from .settings import S3Settings, environment, load
 from .store import Connection, S3Store
 
@@ -121,11 +122,8 @@ class Configuration:
                 f"{missing} is not set: expected both AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or none of them"
             )
-        host = settings.host or self.host
-        if host and "://" not in host:
-            host = f"https://{host}"
         return Connection(
-            host=host.rstrip("/") if host else None,
+            host=_endpoint(settings.host or self.host),
             region=settings.region,
             access_key=access_key,
             secret_key=secret_key,
@@ -165,6 +163,24 @@ class Configuration:
             bucket or self.bucket,
             tuple((name, value) for name, value in put_options.items() if value),
         )
+
+    def serving(self, bucket: str) -> Serving:
+        """Return how contents of a bucket are sent to clients."""
+        connection = self.connection
+        if self.settings.public_host and self.settings.serving == REDIRECT:
+            host = _endpoint(self.settings.public_host)
+            connection = replace(connection, host=host)
+        return Serving(
+            self.settings.serving,
+            S3Store(connection, bucket),
+            self.settings.url_seconds,
+        )
+
+
+def _endpoint(host):
+    if host and "://" not in host:
+        host = f"https://{host}"
+    return host.rstrip("/") if host else None
 
 
 def configuration(

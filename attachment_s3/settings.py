@@ -131,6 +131,30 @@ class S3Settings(BaseSettings):
         validation_alias="AWS_STORAGE_CLASS",
         description="Storage class of new objects, for example `STANDARD_IA`",
     )
+    # who sends downloads
+    serving: Literal["proxy", "redirect", "x-accel"] = Field(
+        "proxy",
+        validation_alias="AWS_ATTACHMENT_SERVING",
+        description="Who sends the content of a download: `proxy`: Odoo passes it on; "
+        "`redirect`: browsers fetch the files that they save, and PDF files and "
+        "pictures opened in a tab, from the store; `x-accel`: nginx fetches it from "
+        "the store (`deploy/nginx`)",
+    )
+    url_seconds: int = Field(
+        60,
+        ge=5,
+        le=3600,
+        validation_alias="AWS_ATTACHMENT_URL_SECONDS",
+        description="Seconds for which an address that `redirect` or `x-accel` hands "
+        "out is valid: who has it needs no other right to read the one content",
+    )
+    public_host: str | None = Field(
+        None,
+        pattern=r"^(https?://)?[^\s/@]+/?$",
+        validation_alias="AWS_PUBLIC_HOST",
+        description="Endpoint of the object store for browsers (`redirect`), when they "
+        "reach it by another name than Odoo does (default: AWS_HOST)",
+    )
     # how
     connect_timeout: PositiveFloat = Field(
         2,

@@ -38,6 +38,12 @@ from .observers import Measure, measured
 
 _logger = logging.getLogger(__name__)
 
+# At DEBUG it logs signatures, those of presigned URLs too, with which anybody can read.
+# Who sets its own level gets them all the same.
+_botocore_logger = logging.getLogger("botocore")
+if _botocore_logger.level == logging.NOTSET:
+    _botocore_logger.setLevel(logging.INFO)
+
 MIB = 1024 * 1024
 #: read from the network at a time
 CHUNK_BYTES = MIB
@@ -173,6 +179,12 @@ def _named_errors(operation, connection, bucket="", key=""):
         raise S3ConfigurationError(
             f"{what} failed: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
             f"provide credentials in another way that boto3 knows ({error})"
+        ) from error
+    except RecursionError as error:
+        # botocore asks who redirects it for the region, and is redirected again
+        raise S3ConfigurationError(
+            f"{what} failed: the store redirects every request; check AWS_REGION and "
+            "AWS_HOST (its scheme too)"
         ) from error
     except CredentialRetrievalError as error:
         raise S3Unavailable(f"{what} failed: {error}") from error
@@ -319,6 +331,22 @@ class S3Store:
             return b""
         with Download(self, key, stop=size) as download:
             return b"".join(download)
+
+    def presigned_url(self, key: str, seconds: int, **headers: str) -> str:
+        """Return an address with which anybody can GET an object: a secret.
+
+        No request is sent.
+
+        :param seconds: for which it is valid
+        :param headers: parameters of S3's ``GetObject`` that replace headers of the
+            answer (``ResponseContentType``); part of what is signed
+        """
+        with self._named_errors("sign", key):
+            return self.client.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self.bucket, "Key": key, **headers},
+                ExpiresIn=seconds,
+            )
 
     def delete(self, keys: Iterable[str]) -> dict[str, str | None]:
         """Delete objects.

@@ -1,11 +1,12 @@
 """Download of an attachment through HTTP, in constant memory."""
 
 from werkzeug.exceptions import NotFound
-from werkzeug.http import parse_content_range_header
+from werkzeug.http import parse_content_range_header, parse_range_header
 
 from odoo.http import Response, Stream, request
 
 from .exceptions import S3ObjectMissing
+from .serving import Serving
 from .store import Download, S3Store
 
 
@@ -18,15 +19,17 @@ class S3Stream(Stream):
 
     :param store: where the object is
     :param key: of the object
+    :param serving: who sends the content to the client
     :param kwargs: attributes of the stream; ``size`` in bytes is required
     """
 
     type = "data"
 
-    def __init__(self, store: S3Store, key: str, **kwargs):
+    def __init__(self, store: S3Store, key: str, serving: Serving, **kwargs):
         self._content = None
         self.store = store
         self.key = key
+        self.serving = serving
         super().__init__(**kwargs)
 
     @property
@@ -77,17 +80,21 @@ class S3Stream(Stream):
         response.headers["Accept-Ranges"] = "bytes"
         environ = request.httprequest.environ
         if conditional:
-            if "," in environ.get("HTTP_RANGE", ""):
-                # werkzeug knows no multipart/byteranges; the whole is an answer that
-                # RFC 9110, 14.2 allows
+            wanted = parse_range_header(environ.get("HTTP_RANGE"))
+            if not wanted or wanted.units != "bytes" or len(wanted.ranges) > 1:
+                # An invalid range is none (RFC 9110, 14.2; werkzeug answers 416), and
+                # the whole is an allowed answer to several (werkzeug knows no
+                # multipart/byteranges).
                 environ = {k: v for k, v in environ.items() if k != "HTTP_RANGE"}
             response.make_conditional(environ, accept_ranges=True, complete_length=size)
-        if request.httprequest.method != "HEAD" and response.status_code in (200, 206):
-            self._attach_content(response)
-        return response
+        if request.httprequest.method == "HEAD":
+            return response
+        if response.status_code not in (200, 206):
+            return response
+        return self.serving.hand_over(self.key, response) or self._send(response)
 
-    def _attach_content(self, response: Response):
-        """Open the download that a response passes on."""
+    def _send(self, response: Response) -> Response:
+        """Pass the content on in a response."""
         start, stop = 0, self.size
         if response.status_code == 206:
             content_range = parse_content_range_header(
@@ -95,10 +102,11 @@ class S3Stream(Stream):
             )
             start, stop = content_range.start, content_range.stop
         if start == stop:
-            return
+            return response
         try:
             download = Download(self.store, self.key, start, stop, self.size)
         except S3ObjectMissing as error:
             raise NotFound() from error
         response.response = download
         response.call_on_close(download.close)
+        return response

@@ -183,6 +183,7 @@ class IrAttachment(models.Model):
         return S3Stream(
             config.store(bucket),
             key,
+            config.serving(bucket),
             size=self.file_size,
             # the content's own name, not Odoo's SHA-1, which can collide
             etag=key.rpartition("/")[2],

@@ -21,6 +21,11 @@ PNG = bytes.fromhex(
 )
 
 
+#: of contents that tests draw at random: some look like a picture, which is kept in the
+#: database
+MIMETYPE = "application/x-test"
+
+
 def variables(**values):
     """Set environment variables; an empty value is as good as none."""
     return patch.dict(os.environ, values)
@@ -29,17 +34,34 @@ def variables(**values):
 class Operations:
     """Context manager that records the operations on the store."""
 
-    def __enter__(self):
+    def __init__(self):
         self.all = []
-        observers.append(self.all.append)
+        self._told = threading.Condition()
+
+    def __enter__(self):
+        observers.append(self._tell)
         return self
 
     def __exit__(self, *_exception):
-        observers.remove(self.all.append)
+        observers.remove(self._tell)
+
+    def _tell(self, operation):
+        with self._told:
+            self.all.append(operation)
+            self._told.notify_all()
 
     @property
     def names(self):
         return [operation.name for operation in self.all]
+
+    def wait_for(self, count, seconds=10):
+        """Return the names as soon as there are some.
+
+        A download ends in the server after its last byte has reached the client.
+        """
+        with self._told:
+            self._told.wait_for(lambda: len(self.all) >= count, seconds)
+            return self.names
 
 
 class Objects:
@@ -81,7 +103,8 @@ class S3Case(TransactionCase):
 
     def make(self, raw=None, **vals):
         raw = os.urandom(1000) if raw is None else raw
-        return self.attachment.create({"name": "test.bin", "raw": raw, **vals})
+        vals = {"name": "test.bin", "raw": raw, "mimetype": MIMETYPE, **vals}
+        return self.attachment.create(vals)
 
 
 class CommittedCase(BaseCase):
@@ -128,7 +151,12 @@ class CommittedCase(BaseCase):
             cr.close()
 
     def make(self, env, raw, **vals):
-        vals = {"name": "attachment_s3 test", "raw": raw, **vals}
+        vals = {
+            "name": "attachment_s3 test",
+            "raw": raw,
+            "mimetype": MIMETYPE,
+            **vals,
+        }
         return env["ir.attachment"].create(vals)
 
     def create_committed(self, raw, **vals):

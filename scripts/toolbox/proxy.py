@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import ssl
 from pathlib import Path
 
 from . import processes, programs
@@ -35,11 +36,23 @@ class Proxy:
 
     :param folder: for its configuration and logs
     :param front_ends: each gets a request in turn
+    :param resolver: name server that knows the S3 server, when Odoo has nginx fetch
+        contents from it by a name
+    :param store_ca: file of the authority that vouches for the S3 server, in PEM
+        format, when it speaks TLS
     """
 
-    def __init__(self, folder: Path, front_ends: list[OdooServer]):
+    def __init__(
+        self,
+        folder: Path,
+        front_ends: list[OdooServer],
+        resolver: str = "127.0.0.1",
+        store_ca: Path | None = None,
+    ):
         self.folder = folder
         self.front_ends = front_ends
+        self.resolver = resolver
+        self.store_ca = store_ca or certificate_authorities()
         self.port = processes.free_port()
         self.process = None
 
@@ -54,6 +67,8 @@ class Proxy:
             "ODOO_LISTEN": f"127.0.0.1:{self.port}",
             "ODOO_SERVERS": self._servers(lambda front_end: front_end.port),
             "ODOO_WEBSOCKETS": self._servers(OdooServer.live_port.fget),
+            "ODOO_RESOLVER": self.resolver,
+            "ODOO_STORE_CA": str(self.store_ca),
         }.items():
             site = site.replace(f"${{{name}}}", value)
         (self.folder / "odoo.conf").write_text(site)
@@ -88,3 +103,10 @@ class Proxy:
             f"server 127.0.0.1:{port(front_end)} max_fails=1 fail_timeout=2s;"
             for front_end in self.front_ends
         )
+
+
+def certificate_authorities() -> Path:
+    """Return a file of the authorities that this machine trusts."""
+    import certifi
+
+    return Path(ssl.get_default_verify_paths().cafile or certifi.where())

@@ -1,6 +1,7 @@
 """What the web client does, over HTTP."""
 
 import re
+from urllib.parse import urlsplit
 
 import requests
 
@@ -45,7 +46,7 @@ class WebClient:
         }
         response = self.request("POST", "/web/login", data=fields)
         response.raise_for_status()
-        if "/web/login" in response.url:
+        if urlsplit(response.url).path == "/web/login":
             raise PermissionError(f"login as {login} was refused")
         return self.session_info()
 
