@@ -38,9 +38,12 @@ class CloudPlatformPage(models.AbstractModel):
             *("percent", "megabytes_per_second", "seconds_left"),
         )
         titles = dict(run._fields["status"]._description_selection(self.env))
+        # who died in the background goes on with the next turn of the action
+        dead = run.background and run.status == "interrupted"
         return {
             **{name: run[name] for name in names},
             "status_title": titles[run.status],
+            "moving": dead or run.status in ("waiting", "running"),
         }
 
     def _collection(self):

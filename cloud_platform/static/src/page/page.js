@@ -8,8 +8,6 @@ import { standardActionServiceProps } from "@web/webclient/actions/action_servic
 const MODEL = "cloud.platform.page";
 const POLL_MILLISECONDS = 2000;
 const MEBIBYTE = 1024 * 1024;
-/** States of a move in which something is still to come. */
-const MOVING = ["waiting", "running"];
 
 /** Settings → Cloud Platform. The server tells everything, so a reload loses nothing. */
 export class CloudPlatformPage extends Component {
@@ -81,7 +79,7 @@ export class CloudPlatformPage extends Component {
     }
 
     get isMoving() {
-        return Boolean(this.migration) && MOVING.includes(this.migration.status);
+        return Boolean(this.migration?.moving);
     }
 
     get progressText() {
