@@ -47,10 +47,10 @@ class CloudPlatformPage(models.AbstractModel):
         }
 
     def _collection(self):
-        """Return a sentence on the last run of the collector; empty without one."""
+        """Return a sentence on the last run of the collector."""
         run = self.env["attachment.s3.collection"].search([], limit=1)
         if not run:
-            return ""
+            return self.env._("never")
         return self.env._(
             "%(time)s: %(deleted)s objects deleted %(error)s",
             time=format_datetime(self.env, run.ended_at),
@@ -63,7 +63,7 @@ class CloudPlatformPage(models.AbstractModel):
         done = [("ended_at", "!=", False)]
         inventory = self.env["attachment.s3.inventory"].search(done, limit=1)
         if not inventory:
-            return {}
+            return {"faulty": False, "text": self.env._("never")}
         return {
             "faulty": bool(inventory.missing or inventory.wrong_size),
             "text": self.env._(
