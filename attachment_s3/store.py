@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import boto3
 import boto3.session
 import urllib3.exceptions
 from boto3.exceptions import Boto3Error, S3UploadFailedError
@@ -51,6 +52,12 @@ CHUNK_BYTES = MIB
 MULTIPART = TransferConfig(
     multipart_threshold=64 * MIB, multipart_chunksize=16 * MIB, max_concurrency=4
 )
+#: A content up to this size goes with the head of its request. For a larger one the
+#: store is asked first whether it takes it (RFC 9110, 10.1.1), another round trip; the
+#: limit is that of the SDKs for Go and Kotlin (continueHeaderThresholdBytes).
+ASK_FIRST_BYTES = 2 * MIB
+#: botocore would make a longer one anew for each request
+USER_AGENT = f"attachment_s3 boto3/{boto3.__version__}"
 #: S3's own limit of keys in one bulk delete
 DELETE_KEYS = 1000
 
@@ -132,7 +139,7 @@ os.register_at_fork(after_in_child=_forget_clients)
 def _make_client(connection):
     secret, token = connection.secret_key, connection.session_token
     with _named_errors("connect", connection):
-        return boto3.session.Session(
+        made = boto3.session.Session(
             aws_access_key_id=connection.access_key,
             aws_secret_access_key=secret.get_secret_value() if secret else None,
             aws_session_token=token.get_secret_value() if token else None,
@@ -154,8 +161,25 @@ def _make_client(connection):
                     "mode": "standard",
                     "total_max_attempts": connection.max_attempts,
                 },
+                user_agent=USER_AGENT,
             ),
         )
+        # after botocore's own handlers of the event, which add the header
+        made.meta.events.register_last("before-call.s3", _send_at_once)
+        return made
+
+
+def _send_at_once(model, params, **_kwargs):
+    """Let a small content go without asking first, and in one piece.
+
+    A handler of botocore's event ``before-call``.
+    """
+    body = params.get("body")
+    if model.name != "PutObject" or not isinstance(body, io.BytesIO):
+        return
+    if body.getbuffer().nbytes <= ASK_FIRST_BYTES:
+        params["body"] = body.getvalue()
+        params["headers"].pop("Expect", None)
 
 
 @contextmanager

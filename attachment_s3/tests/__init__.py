@@ -6,6 +6,7 @@ from . import (
     test_migration,
     test_odoo,
     test_serving,
+    test_store,
     test_tls,
     test_transactions,
 )
