@@ -4,7 +4,7 @@ import hashlib
 import shutil
 
 import pytest
-from toolbox import odoo_server, project
+from toolbox import odoo_server, programs, project
 from toolbox.services import Services
 
 
@@ -124,3 +124,29 @@ def start_front_end(services, run_folder):
     yield start
     for front_end in front_ends:
         front_end.stop()
+
+
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture
+def page(monkeypatch):
+    """A page of a Chromium of its own."""
+    from playwright.sync_api import sync_playwright
+
+    # Playwright's driver finds its libraries, also on a machine without them
+    monkeypatch.setenv("LD_LIBRARY_PATH", programs.library_path())
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=programs.require("chromium"), args=CHROMIUM_ARGUMENTS
+        )
+        context = browser.new_context(viewport={"width": 1400, "height": 900})
+        yield context.new_page()
+        browser.close()

@@ -4,18 +4,9 @@ import io
 import re
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
-from toolbox import odoo_server, programs
+from playwright.sync_api import expect
+from toolbox import odoo_server
 from toolbox.proxy import Proxy
-
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 
 
 @pytest.fixture
@@ -35,19 +26,6 @@ def front_ends(services, make_database, start_front_end, odoo_folder):
 def proxy(front_ends, run_folder):
     with Proxy(run_folder / "browser_nginx", front_ends) as proxy:
         yield proxy
-
-
-@pytest.fixture
-def page(monkeypatch):
-    # Playwright's driver finds its libraries, also on a machine without them
-    monkeypatch.setenv("LD_LIBRARY_PATH", programs.library_path())
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=programs.require("chromium"), args=ARGUMENTS
-        )
-        context = browser.new_context(viewport={"width": 1400, "height": 900})
-        yield context.new_page()
-        browser.close()
 
 
 @pytest.fixture

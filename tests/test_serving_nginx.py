@@ -25,11 +25,14 @@ POLICIES = ("proxy", "redirect", "x-accel")
 NAME = "Zoë 文.bin"
 ENCODED_NAME = "filename*=UTF-8''Zo%C3%AB%20%E6%96%87.bin"
 SIZE = 600_000
+SOUND_SECONDS = 600
 CONTENT = random.Random(7).randbytes(SIZE)
 #: fills a database; prints what was made
 FILL = """
-import base64, io, json, random
+import io, json, random, wave
 from PIL import Image
+from reportlab.lib.utils import ImageReader
+from reportlab.pdfgen.canvas import Canvas
 env["ir.config_parameter"].set_param("ir_attachment.location", "s3://")
 env["ir.config_parameter"].set_param("ir_attachment.storage.force.database", "{}")
 def user(login, group):
@@ -44,10 +47,11 @@ def make(name, raw, mimetype, **vals):
     attachment = env["ir.attachment"].create(vals)
     assert attachment.store_fname.startswith("s3://"), attachment.store_fname
     return attachment
+content = random.Random(7).randbytes(FILE_SIZE)
 picture = io.BytesIO()
 Image.effect_noise((400, 400), 100).save(picture, "PNG")
 records = {
-    "private": make(NAME, random.Random(7).randbytes(SIZE), "application/x-test"),
+    "private": make(FILE_NAME, content, "application/x-test"),
     "public": make("p.bin", b"public" * 500, "application/x-test", public=True),
     "other": make("other.bin", b"other" * 500, "application/x-test"),
     "html": make("h.html", b"<script>alert(1)</script>" * 50, "text/plain"),
@@ -56,6 +60,18 @@ records = {
     "deleted": make("deleted.bin", b"deleted" * 500, "application/x-test"),
 }
 records["html"].mimetype = "text/html"
+document = io.BytesIO()
+canvas = Canvas(document)
+for _number in range(3):
+    canvas.drawImage(ImageReader(Image.effect_noise((700, 700), 100)), 0, 0)
+    canvas.showPage()
+canvas.save()
+records["pdf"] = make("d.pdf", document.getvalue(), "application/pdf", public=True)
+sound = io.BytesIO()
+with wave.open(sound, "wb") as writer:
+    writer.setparams((1, 1, 8000, 0, "NONE", None))
+    writer.writeframes(random.Random(8).randbytes(8000 * SOUND_SECONDS))
+records["sound"] = make("s.wav", sound.getvalue(), "audio/x-wav", public=True)
 partner = env["res.partner"].create({"name": "documents"})
 records["internal"] = make("doc.bin", b"doc" * 500, "application/x-test",
     res_model="res.partner", res_id=partner.id)
@@ -92,7 +108,9 @@ def made(services, make_database, odoo_folder):
         services,
         odoo_folder,
         *("shell", "-d", database, "--no-http"),
-        stdin=FILL.replace("NAME", repr(NAME)).replace("SIZE", str(SIZE)),
+        stdin=FILL.replace("FILE_NAME", repr(NAME))
+        .replace("FILE_SIZE", str(SIZE))
+        .replace("SOUND_SECONDS", str(SOUND_SECONDS)),
     )
     line = next((x for x in result.stdout.splitlines() if x.startswith("MADE")), None)
     assert line, result.stdout
@@ -439,6 +457,95 @@ def secrets_of(answer):
         for name in answer.headers
         if name.lower().startswith(("x-accel", "x-attachment-s3", "x-amz"))
     ]
+
+
+# A browser
+
+
+@pytest.fixture
+def asked(page, site):
+    """Addresses that a browser asks for, which has a page of Odoo open."""
+    page.goto(f"{site.proxy.url}/web/login")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    return asked
+
+
+def to_store(site, asked):
+    return [url for url in asked if url.startswith(site.store.url)]
+
+
+@pytest.mark.parametrize("attribute", ("", "download"))
+def test_browser_saves_a_file(page, site, asked, attribute):
+    path = site.path("private", "download=1", token=True)
+    link = f"<a id=save href='{path}' {attribute}>save</a>"
+    page.evaluate("html => { document.body.innerHTML = html }", link)
+    with page.expect_download() as download:
+        page.click("#save")
+    with open(download.value.path(), "rb") as saved:
+        assert saved.read() == CONTENT
+    assert download.value.suggested_filename == NAME
+    assert bool(to_store(site, asked)) == (site.policy == "redirect")
+
+
+def test_browser_shows_a_pdf_in_the_viewer_of_odoo(page, site, asked):
+    """pdf.js fetches it, so its address must not lead to another origin."""
+    path = quote(site.path("pdf"), safe="")
+    page.goto(f"{site.proxy.url}/web/static/lib/pdfjs/web/viewer.html?file={path}")
+    page.wait_for_selector("#viewer .page canvas")
+    assert page.locator("#viewer .page").count() == 3
+    assert not to_store(site, asked)
+
+
+def test_scripts_of_a_page_fetch_files(page, site, asked):
+    for method in ("GET", "HEAD"):
+        size = page.evaluate(
+            """([path, method]) => fetch(path, {method})
+                .then(answer => Number(answer.headers.get("Content-Length")))""",
+            [site.path("private", "download=1", token=True), method],
+        )
+        assert size == SIZE
+    assert not to_store(site, asked)
+
+
+def test_picture_can_be_drawn_and_read_back(page, site, asked):
+    """The editor of pictures does, which another origin forbids."""
+    url = page.evaluate(
+        """async path => {
+            const image = new Image();
+            image.src = path;
+            await image.decode();
+            const canvas = document.createElement("canvas");
+            canvas.getContext("2d").drawImage(image, 0, 0);
+            return canvas.toDataURL();
+        }""",
+        site.path("image", route="image"),
+    )
+    assert url.startswith("data:image/png")
+
+
+def test_player_seeks(page, site, asked):
+    place = page.evaluate(
+        """async path => {
+            const audio = new Audio(path);
+            audio.preload = "metadata";
+            audio.muted = true;
+            await new Promise((done, fail) => {
+                audio.onloadedmetadata = done;
+                audio.onerror = () => fail(audio.error.message);
+            });
+            for (const place of [500, 100, 599]) {
+                await new Promise(done => {
+                    audio.onseeked = done;
+                    audio.currentTime = place;
+                });
+            }
+            return [audio.currentTime, audio.duration, audio.seekable.end(0)];
+        }""",
+        site.path("sound"),
+    )
+    assert place == [599, SOUND_SECONDS, SOUND_SECONDS]
+    assert not to_store(site, asked)
 
 
 # x-accel
