@@ -184,7 +184,8 @@ class S3Settings(BaseSettings):
         8,
         le=64,
         validation_alias="AWS_ATTACHMENT_THREADS",
-        description="Transfers at a time of one migration",
+        description="Transfers at a time of one migration, and of one read of many "
+        "contents",
     )
     # whose
     running_env: str | None = Field(

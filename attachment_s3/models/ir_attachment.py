@@ -1,5 +1,6 @@
 import logging
 import os
+from functools import partial
 from typing import NamedTuple
 
 import psycopg2
@@ -24,6 +25,7 @@ from ..configuration import (
 from ..exceptions import S3ObjectMissing
 from ..fields import SizedBinary
 from ..placement import PLACEMENT, is_kept, parse_rules
+from ..reads import read_ahead, reading_ahead
 from ..stream import S3Stream
 from ..writes import pending_writes
 
@@ -124,10 +126,20 @@ class IrAttachment(models.Model):
             return b""
         bucket, key = split_uri(fname)
         try:
+            if size is None and (download := read_ahead(self.env.cr, fname)):
+                return download.result()
             return config.store(bucket).get(key, size)
         except S3ObjectMissing as error:
             _logger.error("%s is missing: %s", fname, error)
             return b""
+
+    def _compute_raw(self):
+        downloads = self._s3_downloads() if len(self) > 1 else None
+        if not downloads:
+            return super()._compute_raw()
+        threads = self._s3_configuration().settings.threads
+        with reading_ahead(self.env.cr, downloads, threads):
+            return super()._compute_raw()
 
     @api.model
     def _file_write(self, bin_value, checksum):
@@ -262,6 +274,23 @@ class IrAttachment(models.Model):
             parameter(HOST) or None,
             parameter(READONLY) or None,
         )
+
+    def _s3_downloads(self):
+        """Return a function for each content in S3 that downloads it.
+
+        The functions know nothing of Odoo, so that threads can call them.
+
+        :raises AccessError: when the user may not read one of the attachments
+        """
+        config = self._s3_configuration()
+        if config.settings.disabled:
+            return {}
+        downloads = {}
+        for fname in self.mapped("store_fname"):
+            if is_uri(fname) and fname not in downloads:
+                bucket, key = split_uri(fname)
+                downloads[fname] = partial(config.store(bucket).get, key)
+        return downloads
 
     def _s3_write(self, write):
         """Upload a content, unless a committed attachment has the same one."""

@@ -5,6 +5,7 @@ from . import (
     test_ir_attachment,
     test_migration,
     test_odoo,
+    test_prefetch,
     test_serving,
     test_store,
     test_tls,

@@ -5,6 +5,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 
 ERROR = """<?xml version="1.0" encoding="UTF-8"?>
 <Error><Code>{code}</Code><Message>as told</Message></Error>"""
@@ -43,7 +44,8 @@ class FaultProxy:
         """Apply a fault to the next requests, then work.
 
         :param fault: a method of this class whose name begins with ``do_``, bound to
-            its arguments with ``functools.partial`` when it has some
+            its arguments with ``functools.partial`` when it has some; it returns
+            true when the connection can be used again
         """
         self._set(fault, times)
 
@@ -98,6 +100,23 @@ class FaultProxy:
         client.sendall(head + body[:length])
         self.do_nothing(client, request)
 
+    def do_delay(self, seconds, client, request):
+        """Pass the request on after some time."""
+        time.sleep(seconds)
+        return self._pass_on(client, request)
+
+    def do_gather(self, barrier, client, request):
+        """Pass the request on when as many as the barrier wants have come.
+
+        :param barrier: a ``threading.Barrier`` with a timeout, after which the
+            connections of all who wait are closed
+        """
+        try:
+            barrier.wait()
+        except threading.BrokenBarrierError:
+            return False
+        return self._pass_on(client, request)
+
     def do_garbage(self, client, _request):
         """Answer something that is not HTTP (nor TLS)."""
         with contextlib.suppress(ssl.SSLError):
@@ -123,11 +142,16 @@ class FaultProxy:
                     fault = self._fault if self._times > 0 else None
                     self._times -= 1
                 if fault:
-                    fault(client, request)
-                    return
-                head, body = self._ask(client, request)
-                client.sendall(head + body)
+                    if not fault(client, request):
+                        return
+                    continue
+                self._pass_on(client, request)
         self._sockets.discard(client)
+
+    def _pass_on(self, client, request):
+        head, body = self._ask(client, request)
+        client.sendall(head + body)
+        return True  # the connection can be used again
 
     def _read_head(self, source):
         data = b""

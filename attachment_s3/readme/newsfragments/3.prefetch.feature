@@ -1,0 +1,1 @@
+Contents of many records are downloaded several at a time.
