@@ -9,7 +9,10 @@ from typing import TextIO
 
 from redis.exceptions import RedisError
 
+from odoo.http import STORED_SESSION_BYTES
+
 from . import connection, record, settings
+from .record import TAG_BYTES
 from .store import RedisSessionStore
 
 EXPORT_FORMAT = "odoo-session-redis-1"
@@ -140,7 +143,9 @@ def _identifiers(env, domain):
 
 def _records(store) -> Iterator[tuple[bytes, bytes, int]]:
     """Give key, value and remaining life in ms of each session."""
-    pattern = f"{store.key_prefix}{{*}}"
+    # identifiers, and neither "…:previous" nor keys of the 2016 addon
+    identifier = "{" + "?" * TAG_BYTES + "}" + "?" * (STORED_SESSION_BYTES - TAG_BYTES)
+    pattern = store.key_prefix + identifier
     try:
         for key in store.client.scan_iter(pattern, count=SCAN_COUNT):
             value, ttl_ms = store.client.get(key), store.client.pttl(key)

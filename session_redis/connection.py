@@ -3,6 +3,7 @@
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import MasterDownError, ReadOnlyError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
@@ -101,6 +102,8 @@ def _connection_options(settings):
             ),
             settings.retries,
         ),
+        # A name may lead to the new master while a connection to the old one lives.
+        "retry_on_error": [ReadOnlyError, MasterDownError],
         "client_name": settings.client_name,
         # RESP3 adds a handshake and notifications that nobody here reads
         "protocol": 2,
@@ -140,24 +143,26 @@ def _tls(settings, enabled, keyword=True):
 
 
 def _cluster(settings, options):
-    options = {
-        **options,
-        "max_connections": settings.pool_size,
-    }
-    if settings.url:
-        return RedisCluster.from_url(
-            settings.url.get_secret_value(),
-            **_tls(
-                settings,
-                settings.url.get_secret_value().startswith("rediss://"),
-                keyword=False,
-            ),
-            **options,
+    del options["retry_on_error"]  # a cluster's nodes say where to go instead
+    url = settings.url and settings.url.get_secret_value()
+    others = []
+    if not url:
+        nodes = addresses(settings.host or "localhost", settings.port)
+        scheme = "rediss" if settings.tls else "redis"
+        (host, port), *others = nodes
+        # only a cluster with a URL can have a blocking pool per node
+        url = (
+            f"{scheme}://[{host}]:{port}"
+            if ":" in host
+            else (f"{scheme}://{host}:{port}")
         )
-    nodes = addresses(settings.host or "localhost", settings.port)
-    return RedisCluster(
-        startup_nodes=[ClusterNode(host, port) for host, port in nodes],
-        **_credentials(settings),
-        **_tls(settings, settings.tls),
+        options.update(_credentials(settings))
+    return RedisCluster.from_url(
+        url,
+        startup_nodes=[ClusterNode(host, port) for host, port in others],
+        connection_pool_class=redis.BlockingConnectionPool,
+        max_connections=settings.pool_size,
+        timeout=settings.pool_timeout,
+        **_tls(settings, url.startswith("rediss://"), keyword=False),
         **options,
     )

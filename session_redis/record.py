@@ -1,11 +1,13 @@
 """How a session lies in Redis, and how two versions of one are merged.
 
-Two keys per login, in one slot of a cluster, named after the identifier: the first 42
-of the 84 characters of a session id, which Odoo also stores in PostgreSQL for its
-list of devices::
+Two keys per login, named after the identifier: the first 42 of the 84 characters of a
+session id, which Odoo also stores in PostgreSQL for its list of devices::
 
-    session:<prefix>:{<identifier>}            the session
-    session:<prefix>:{<identifier>}:previous   for 120 s after a rotation
+    session:<prefix>:{Ab}Cd…            the session
+    session:<prefix>:{Ab}Cd…:previous   for 120 s after a rotation
+
+Redis Cluster puts them in a slot by what stands in braces, which a session that
+follows another one shares with it: so one script can replace the one by the other.
 
 The other 42 characters are the secret. Redis never sees them: a value begins with the
 SHA-256 digest of the session id that may read it. The session id that follows a
@@ -32,6 +34,8 @@ VERSION_SLICE = "2, 9"
 DIGEST_SLICE = "10, 41"
 DIGEST_BYTES = 32
 NONCE_BYTES = 32
+#: characters of an identifier that choose the slot of a cluster: 4096 slots are used
+TAG_BYTES = 2
 
 #: Who is logged in. Never merged: a change of them belongs to one request only.
 IDENTITY = ("uid", "login", "session_token", "pre_uid", "pre_login")

@@ -70,12 +70,51 @@ end
 return redis.call('DEL', KEYS[1], KEYS[2])
 """
 
-# KEYS: key of the 2016 addon, session, mark of a revocation. ARGV: value, life in ms.
-_MOVE = """
-if redis.call('DEL', KEYS[1]) == 0 then return 0 end
-if redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 then return 0 end
-redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+# KEYS: session, previous, session that follows. ARGV: digest of the session id;
+# version, value and life in ms of what follows; "1" when it may only follow a living
+# session.
+# Returns whether it follows. In one script, because a session that is deleted before
+# its successor could be stored is a login lost; it is stored first, because that fails
+# when the memory is full.
+_REPLACE = f"""
+local made = redis.call('GET', KEYS[3])
+if made and string.sub(made, {record.VERSION_SLICE}) == ARGV[2] then return 1 end
+local found = false
+local current = redis.call('GET', KEYS[1])
+if current then
+  found = string.sub(current, {record.DIGEST_SLICE}) == ARGV[1]
+  local previous = not found and redis.call('GET', KEYS[2])
+  if previous then
+    found = string.sub(previous, 1, {record.DIGEST_BYTES}) == ARGV[1]
+  end
+end
+if ARGV[5] == '1' and not found then return 0 end
+redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
+if found then redis.call('DEL', KEYS[1], KEYS[2]) end
 return 1
+"""
+
+# A session of Odoo's files. KEYS: session, previous, mark of a revocation. ARGV:
+# version, value, life in ms. Returns 0 (revoked) or else what _WRITE returns.
+_IMPORT = f"""
+if redis.call('EXISTS', KEYS[3]) > 0 then return 0 end
+local current = redis.call('GET', KEYS[1])
+if current then
+  if string.sub(current, {record.VERSION_SLICE}) == ARGV[1] then return 1 end
+  return {{current, redis.call('GET', KEYS[2])}}
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
+# KEYS: key of the 2016 addon, session, mark of a revocation. ARGV: value, life in ms.
+# As above, what may fail for want of memory comes first.
+_MOVE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local moved = redis.call('EXISTS', KEYS[2], KEYS[3]) == 0
+if moved then redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2]) end
+redis.call('DEL', KEYS[1])
+return moved and 1 or 0
 """
 
 
@@ -195,13 +234,14 @@ class RedisSessionStore(sessions.SessionStore):
         for batch in _batches(identifiers):
             pipeline = self.client.pipeline(transaction=False)
             for identifier in batch:
-                for key in self._keys(identifier):
-                    pipeline.delete(key)  # one by one: so a cluster's pipeline wants
                 if self._settings.import_sessions:
-                    # keys of the 2016 addon cannot be found by an identifier
+                    # Keys of the 2016 addon cannot be found by an identifier. Before
+                    # the deletion, or an import in between would come back.
                     lifetime = self._settings.expiration
                     pipeline.set(self._revoked_key(identifier), "", ex=lifetime)
                     legacy.delete_files(self.path, identifier)
+                for key in self._keys(identifier):
+                    pipeline.delete(key)  # one by one: so a cluster's pipeline wants
             self._run("delete", pipeline.execute)
 
     # for addons that look at Odoo's files
@@ -274,13 +314,11 @@ class RedisSessionStore(sessions.SessionStore):
         return self._decode(sid, *self._run("get", self.client.mget, self._keys(sid)))
 
     def _import_file(self, sid, values):
-        # it may have been revoked on another front end, which has not this file
-        revoked_key = self._revoked_key(sid[:STORED_SESSION_BYTES])
-        if self._run("import", self.client.exists, revoked_key):
+        written = self._imported(sid, values)
+        outcome = self._run("import", self._write_imported, written)
+        if outcome == 0:  # revoked on another front end, which has not this file
             legacy.delete_file(self.path, sid)
             return None
-        written = self._imported(sid, values)
-        outcome = self._run("import", self._write, None, written)
         if outcome != 1:
             return self._decode(sid, *outcome)  # of the one that deletes the file
         if not legacy.delete_file(self.path, sid):
@@ -436,6 +474,8 @@ class RedisSessionStore(sessions.SessionStore):
     def _rotate_hard(self, session, env):
         stored = self._stored(session)
         sid = self.generate_key()
+        if stored:  # one slot of a cluster for both, see record.TAG_BYTES
+            sid = session.sid[: record.TAG_BYTES] + sid[record.TAG_BYTES :]
         values = self._successor_values(session, dict(session), sid, env)
         written = Stored(
             sid,
@@ -445,16 +485,16 @@ class RedisSessionStore(sessions.SessionStore):
             int(time.time()),
             record.dumps(values),
         )
-        old_sid = session.sid if stored else None
-        deleted = self._run("rotate", self._replace, old_sid, written)
-        if stored:
-            self._delete_file(old_sid)
-        if stored and not deleted:
-            before = stored.values()
-            if session.uid and before.get("uid") == session.uid:
-                # It was revoked while the request kept its login, and did not prove
-                # anew who it is. Nobody has seen the new session id yet.
-                self._run("delete", self.client.delete, self._key(sid))
+        if not stored:
+            self._run("rotate", self._write, None, written)
+        else:
+            # When it keeps its login, and did not prove anew who it is, a session
+            # that was revoked meanwhile stays so.
+            keeps_login = session.uid and stored.values().get("uid") == session.uid
+            command = self._replace, session.sid, written, bool(keeps_login)
+            replaced = self._run("rotate", *command)
+            self._delete_file(session.sid)
+            if not replaced:
                 self._refuse(session)
                 return
         self._become(session, written)
@@ -523,11 +563,18 @@ class RedisSessionStore(sessions.SessionStore):
 
     @functools.cached_property
     def client(self):
-        """The client of redis-py."""
-        return self._connect()
+        """The client of redis-py.
+
+        :raises SessionStoreUnavailable: that of a cluster connects when it is made
+        """
+        try:
+            return self._connect()
+        except (RedisError, RedisClusterException) as error:
+            raise self._unavailable("connect", error) from error
 
     def _key(self, identifier):
-        return f"{self.key_prefix}{{{identifier}}}"
+        tag, rest = identifier[: record.TAG_BYTES], identifier[record.TAG_BYTES :]
+        return f"{self.key_prefix}{{{tag}}}{rest}"
 
     def _keys(self, sid):
         key = self._key(sid[:STORED_SESSION_BYTES])
@@ -559,20 +606,30 @@ class RedisSessionStore(sessions.SessionStore):
             ]
         return self._eval(_WRITE, written.sid, *arguments)
 
-    def _replace(self, old_sid, written):
-        """Delete one session and store another, in one round trip.
+    def _write_imported(self, written):
+        identifier = written.sid[:STORED_SESSION_BYTES]
+        keys = *self._keys(written.sid), self._revoked_key(identifier)
+        milliseconds = written.lifetime_seconds * 1000
+        return self.client.eval(
+            _IMPORT, 3, *keys, written.version, written.encode(), milliseconds
+        )
 
-        :return: whether the old one was there
+    def _replace(self, old_sid, written, keeps_login):
+        """Store a session and delete the one that it follows.
+
+        :param keeps_login: only when the old one was there
+        :return: whether it was stored
         """
-        pipeline = self.client.pipeline(transaction=False)
-        if old_sid:
-            pipeline.execute_command(  # a cluster's pipeline has no eval method
-                "EVAL", _DELETE, 2, *self._keys(old_sid), record.digest(old_sid)
-            )
-        key = self._key(written.sid[:STORED_SESSION_BYTES])
-        pipeline.set(key, written.encode(), px=written.lifetime_seconds * 1000)
-        results = pipeline.execute()
-        return bool(old_sid and results[0])
+        key, _previous = self._keys(written.sid)
+        return self.client.eval(
+            _REPLACE,
+            *(3, *self._keys(old_sid), key),
+            record.digest(old_sid),
+            written.version,
+            written.encode(),
+            written.lifetime_seconds * 1000,
+            "1" if keeps_login else "",
+        )
 
     def _run(self, operation, command, *arguments):
         """Ask Redis, and tell the observers.

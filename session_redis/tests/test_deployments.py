@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cryptography import x509
@@ -184,6 +185,36 @@ class TestCommands(ContractSuite, SecrecySuite, GhostSuite, RotationSuite, Store
             raise AssertionError(f"commands: {used}")
 
 
+def start_cluster(add_cleanup, *options: str) -> list[RedisServer]:
+    """Start three nodes, and wait until they are a cluster."""
+    nodes = []
+    for slots in ((0, 5460), (5461, 10922), (10923, 16383)):
+        node = RedisServer(
+            "cluster-enabled yes", f"cluster-port {free_port()}", "save ''", *options
+        )
+        add_cleanup(node.stop)
+        node.start()
+        node.command("CLUSTER", "ADDSLOTSRANGE", *slots)
+        nodes.append(node)
+    for node in nodes[1:]:
+        bus = node.options[1].split()[1]
+        nodes[0].command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+    wait_for_cluster(nodes)
+    return nodes
+
+
+def wait_for_cluster(nodes):
+    deadline = time.monotonic() + 20
+    while not all(
+        b"cluster_state:ok" in node.raw("CLUSTER", "INFO")
+        and node.raw("CLUSTER", "NODES").count(b"master") == 3
+        for node in nodes
+    ):
+        if time.monotonic() > deadline:
+            raise RuntimeError("the cluster does not form")
+        time.sleep(0.05)
+
+
 @tagged("post_install", "-at_install")
 class TestCluster(ContractSuite, SecrecySuite, GhostSuite, RotationSuite, StoreCase):
     """On a Redis Cluster of three nodes."""
@@ -192,32 +223,69 @@ class TestCluster(ContractSuite, SecrecySuite, GhostSuite, RotationSuite, StoreC
 
     @classmethod
     def make_settings(cls):
-        nodes = []
-        for slots in ((0, 5460), (5461, 10922), (10923, 16383)):
-            node = RedisServer(
-                "cluster-enabled yes", f"cluster-port {free_port()}", "save ''"
-            )
-            cls.addClassCleanup(node.stop)
-            node.start()
-            node.command("CLUSTER", "ADDSLOTSRANGE", *slots)
-            nodes.append(node)
-        for node in nodes[1:]:
-            bus = node.options[1].split()[1]
-            nodes[0].command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
-        deadline = time.monotonic() + 20
-        while not all(
-            b"cluster_state:ok" in node.raw("CLUSTER", "INFO")
-            and node.raw("CLUSTER", "NODES").count(b"master") == 3
-            for node in nodes
-        ):
-            if time.monotonic() > deadline:
-                raise RuntimeError("the cluster does not form")
-            time.sleep(0.05)
+        nodes = start_cluster(cls.addClassCleanup)
         return redis_settings(
             host=",".join(f"127.0.0.1:{node.port}" for node in nodes),
             password=None,
             cluster=True,
         )
+
+
+@tagged("post_install", "-at_install")
+class TestClusterFailure(BaseCase):
+    def new_store(self, port, **values):
+        settings = redis_settings(
+            host=f"127.0.0.1:{port}", password=None, cluster=True, **values
+        )
+        return RedisSessionStore(settings, lambda: connection.connect(settings))
+
+    def test_refused_from_the_beginning(self):
+        store = self.new_store(free_port())
+        identifiers = [store.generate_key()[:42]]
+        for function, argument in [
+            (store.get, store.generate_key()),
+            (store.save, store.new()),
+            (store.get_missing_session_identifiers, identifiers),
+            (store.delete_from_identifiers, identifiers),
+        ]:
+            with self.subTest(operation=function.__name__):
+                self.assertRaises(SessionStoreUnavailable, function, argument)
+
+    def test_killed_and_started_again(self):
+        nodes = start_cluster(self.addCleanup, "appendonly yes", "appendfsync always")
+        store = self.new_store(nodes[0].port)
+        self.addCleanup(store.client.close)
+        sessions = []
+        for _ in range(10):
+            session = store.new()
+            session.update(http.get_default_session(), uid=USER_ID)
+            store.save(session)
+            sessions.append(session)
+        for node in nodes:
+            node.kill()
+        started = time.monotonic()
+        for session in sessions[:3]:
+            with self.assertRaises(SessionStoreUnavailable):
+                store.get(session.sid)
+        self.assertLess(time.monotonic() - started, 12)
+        for node in nodes:
+            node.start()
+        wait_for_cluster(nodes)
+        for session in sessions:
+            self.assertEqual(store.get(session.sid).uid, USER_ID)
+
+    def test_waits_for_a_connection(self):
+        nodes = start_cluster(self.addCleanup)
+        store = self.new_store(nodes[0].port, pool_size=2)
+        self.addCleanup(store.client.close)
+        session = store.new()
+        store.save(session)
+
+        def read(_number):
+            return [store.get(session.sid).is_new for _ in range(20)]
+
+        with ThreadPoolExecutor(16) as pool:
+            self.assertFalse(any(sum(pool.map(read, range(16)), [])))
 
 
 @tagged("post_install", "-at_install")

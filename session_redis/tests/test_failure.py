@@ -1,3 +1,4 @@
+import json
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ from ..exceptions import SessionStoreUnavailable
 from ..store import RedisSessionStore
 from .common import USER_ID, redis_settings
 from .redis_server import CuttingProxy, RedisServer, free_port
+from .suites import TokenEnv
 
 #: two retries of half a second each, their backoff, and a slow machine
 FEW_SECONDS = 4
@@ -117,6 +119,40 @@ class TestFailure(BaseCase):
         self.assertEqual(self.store.get(self.session.sid)["key"], 1)
         self.assertTrue(self.session.is_dirty)
 
+    def test_hard_rotation_whose_answer_was_lost_keeps_the_login(self):
+        replace = self.store._replace
+
+        def twice(*arguments):
+            replace(*arguments)
+            return replace(*arguments)  # redis-py's retry
+
+        old_sid = self.session.sid
+        with patch.object(self.store, "_replace", twice):
+            self.store.rotate(self.session, TokenEnv())
+        self.assertNotEqual(self.session.sid, old_sid)
+        self.assertStillLoggedIn()
+        self.assertTrue(self.store.get(old_sid).is_new)
+
+    def test_name_that_leads_to_another_master(self):
+        """A replica took over, its name moved, and connections to the old one live."""
+        other = RedisServer(f"replicaof 127.0.0.1 {self.server.port}")
+        self.addCleanup(other.stop)
+        other.start()
+        deadline = time.monotonic() + 20
+        while b"master_link_status:up" not in other.raw("INFO", "replication"):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        proxy = CuttingProxy(self.server.port)
+        self.addCleanup(proxy.stop)
+        store = self.new_store(port=proxy.port)
+        session = store.get(self.session.sid)
+        other.command("REPLICAOF", "NO", "ONE")
+        self.server.command("REPLICAOF", "127.0.0.1", str(other.port))
+        proxy.target = other.port
+        session["key"] = 1
+        store.save(session)
+        self.assertEqual(store.get(session.sid)["key"], 1)
+
     def test_replica_after_failover(self):
         self.server.command("REPLICAOF", "127.0.0.1", str(free_port()))
         self.assertStillLoggedIn()
@@ -133,6 +169,17 @@ class TestFailure(BaseCase):
         self.assertStillLoggedIn()
         self.store.delete(self.session)  # a logout and a revocation still work
         self.assertTrue(self.store.get(self.session.sid).is_new)
+
+    def test_out_of_memory_keeps_what_would_be_replaced(self):
+        addon_2016 = self.store.new()
+        key = f"{self.store.key_prefix}{addon_2016.sid}"
+        self.server.command("SET", key, json.dumps({"uid": USER_ID}))
+        self.server.command("CONFIG", "SET", "maxmemory", "1")
+        self.assertUnavailable(self.store.rotate, self.session, TokenEnv())
+        self.assertUnavailable(self.store.get, addon_2016.sid)
+        self.server.command("CONFIG", "SET", "maxmemory", "0")
+        self.assertStillLoggedIn()
+        self.assertEqual(self.store.get(addon_2016.sid).uid, USER_ID)
 
     def test_loading(self):
         self.server.command("DEBUG", "POPULATE", "3000")

@@ -98,6 +98,19 @@ class TestImport(StoreCase):
         missing = self.store.get_missing_session_identifiers(identifiers)
         self.assertEqual(missing, set(identifiers))
 
+    def test_revoked_during_its_move(self):
+        session = self.in_file()
+        evaluate = self.client.eval
+
+        def revoke_first(*arguments):
+            with patch("odoo.addons.session_redis.legacy.delete_files"):
+                self.store.delete_from_identifiers([session.sid[:42]])
+            return evaluate(*arguments)
+
+        with patch.object(self.client, "eval", revoke_first):
+            self.assertMissing(session)
+        self.assertMissing(session)
+
     def test_revocation_deletes_the_file(self):
         session = self.in_file()
         self.store.delete_from_identifiers([session.sid[:42]])
@@ -119,7 +132,11 @@ class TestImport(StoreCase):
     def test_outage_keeps_the_file(self):
         session = self.in_file()
         with (
-            patch.object(self.store, "_write", side_effect=SessionStoreUnavailable("")),
+            patch.object(
+                self.store,
+                "_write_imported",
+                side_effect=SessionStoreUnavailable(""),
+            ),
             self.assertRaises(SessionStoreUnavailable),
         ):
             self.store.get(session.sid)
