@@ -9,7 +9,6 @@ import hashlib
 import http.client
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -53,6 +52,11 @@ OPERATIONS = {
     "read": "read",
     "delete": "delete",
 }
+INTRODUCTION = """\
+Medians of alternating runs against one S3 server and one PostgreSQL (without fsync),
+all on the same machine. A write is `create` and the commit, in a process with a loaded
+registry; bare boto3 is `put_object` and `get_object` with the client's configuration
+that the addon uses. What was read is compared with what was written."""
 KB, MB = 1000, 1000 * 1000
 CHUNK_BYTES = 1024 * 1024
 
@@ -122,12 +126,6 @@ class Bar:
             f"{measured:.{digits}f}{unit}",
             measured >= limit,
         )
-
-
-def table(header: list[str], rows: list) -> str:
-    """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in lines)
 
 
 class Benchmark:
@@ -267,7 +265,7 @@ class Benchmark:
                         cells.append(f"{requests:.0f} · {milliseconds(found):.1f}")
                     rows.append([size_text(size), f"{latency} ms", text, *cells])
         header = ["size", "latency", "requests · ms", *LABELS.values()]
-        self.sections.append("### One by one\n\n" + table(header, rows))
+        self.sections.append("### One by one\n\n" + results.table(header, rows))
         self.raw["operations"] = {"/".join(map(str, k)): v for k, v in samples.items()}
         self._operation_bars(samples)
         self._proxy_cost(samples)
@@ -402,7 +400,7 @@ class Benchmark:
         header = ["", "in one go, ms", "one by one, ms", "share", "requests"]
         self.sections.append(
             f"### A field of {count} records, {size_text(size)} each, "
-            f"{self.plan.latency} ms of latency\n\n" + table(header, rows)
+            f"{self.plan.latency} ms of latency\n\n" + results.table(header, rows)
         )
         self.raw["many"] = {"/".join(k): v for k, v in samples.items()}
 
@@ -450,7 +448,8 @@ class Benchmark:
         ]
         header = ["", "MB/s", "of direct", "largest growth of memory, MiB"]
         self.sections.append(
-            f"### Download of {size_text(size)} through HTTP\n\n" + table(header, rows)
+            f"### Download of {size_text(size)} through HTTP\n\n"
+            + results.table(header, rows)
         )
         self.raw["downloads"] = {"speeds": speeds, "growth": growth}
         for server in servers.values():
@@ -550,7 +549,7 @@ class Benchmark:
         header = ["", "files/s", "of bare", "largest growth of memory, MiB"]
         self.sections.append(
             f"### Migration of {count} × {size_text(size)} from local files, {threads} "
-            "threads\n\n" + table(header, rows)
+            "threads\n\n" + results.table(header, rows)
         )
         self.bars += [
             Bar.at_least(
@@ -603,44 +602,26 @@ class Benchmark:
         self.sections.append(
             "### Where the time goes\n\ncProfile makes Python's own share larger than "
             "it is; the proportions within a row are what to look at.\n\n"
-            + table(header, rows)
+            + results.table(header, rows)
         )
 
     # report
 
     def report(self, started, load, write):
-        processor = next(
-            (
-                line.partition(":")[2].strip()
-                for line in Path("/proc/cpuinfo").read_text().splitlines()
-                if line.startswith("model name")
-            ),
-            platform.machine(),
-        )
-        libraries = ", ".join(
+        libraries = [
             f"{name} {version(name)}" for name in ("boto3", "botocore", "urllib3")
+        ]
+        minutes = (time.time() - started) / 60
+        facts = [*libraries, "ministack", f"{minutes:.0f} minutes"]
+        facts.append(f"load {load:.1f} before, {os.getloadavg()[0]:.1f} after")
+        bars = results.table(
+            ["", "wanted", "measured", "met"], [bar.cells for bar in self.bars]
         )
-        load_after = os.getloadavg()[0]
-        text = "\n\n".join(
-            [
-                f"Measured {time.strftime('%Y-%m-%d %H:%M', time.gmtime(started))} UTC "
-                f"in {time.time() - started:.0f} s on {os.cpu_count()} cores "
-                f"({processor}), load {load:.1f} before and {load_after:.1f} after; "
-                f"Python {platform.python_version()}, {libraries}; S3 server: "
-                "ministack, PostgreSQL without fsync, all on the same machine. Medians "
-                "of alternating runs. A write is `create` and the commit, in a process "
-                "with a loaded registry.",
-                "### Bars\n\n"
-                + table(
-                    ["", "wanted", "measured", "met"], [bar.cells for bar in self.bars]
-                ),
-                *self.sections,
-            ]
-        )
+        text = "\n\n".join([INTRODUCTION, f"### Bars\n\n{bars}", *self.sections])
         (FOLDER / "samples.json").write_text(json.dumps(self.raw))
         if write:
-            results.write("Attachments", text)
-        project.say(text)
+            results.write("Attachments", text, *facts)
+        project.say(f"\n{' · '.join(facts)}\n\n{text}")
 
 
 class Answer:
