@@ -396,6 +396,18 @@ def test_objects_select_each_other(environment):
         assert 8125 in allowed
 
 
+def test_release_applies_first_what_the_job_needs():
+    readme = (DEPLOY / "README.md").read_text()
+    [components] = re.findall(r"-l 'app.kubernetes.io/component in \((.*)\)'", readme)
+    first = [
+        found["kind"]
+        for found in overlay("prod")
+        if found["metadata"]["labels"].get("app.kubernetes.io/component")
+        in components.split(", ")
+    ]
+    assert sorted(first) == ["ConfigMap", "Job"]
+
+
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_probes_ask_paths_that_are_answered(environment):
     status = importlib.import_module("odoo.addons.monitoring_status.status")
@@ -412,6 +424,7 @@ def test_probes_ask_paths_that_are_answered(environment):
             assert path == (status.READY if kind == "readinessProbe" else status.LIVE)
             names = [port["name"] for port in container["ports"]]
             assert probe["httpGet"]["port"] in names
+            # monitoring_status says so in its readme
             assert probe["timeoutSeconds"] > 2 * default
             if kind == "livenessProbe":
                 # after the master had its time to replace a worker that hangs
