@@ -192,7 +192,7 @@ class AttachmentS3Inventory(models.Model):
 
     def _end(self):
         self.ended_at = fields.Datetime.now()
-        self.search([], offset=KEPT).unlink()
+        self.search([], offset=KEPT, limit=1000).unlink()
         self._commit()
         faulty = self.missing or self.wrong_size
         level = logging.ERROR if faulty else logging.INFO

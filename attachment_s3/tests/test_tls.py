@@ -63,9 +63,9 @@ class TlsProxy(FaultProxy):
 
     def _serve(self, client):
         try:
-            super()._serve(self.context.wrap_socket(client, server_side=True))
+            return super()._serve(self.context.wrap_socket(client, server_side=True))
         except OSError:
-            client.close()  # the addon did not like the certificate
+            return client.close()  # the addon did not like the certificate
 
 
 @tagged("post_install", "-at_install")
@@ -81,7 +81,7 @@ class TestTls(S3Case):
         name = name or x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
         return Certificate(self.folder, name, **options)
 
-    def read(self, certificate, trusted):
+    def read_with(self, certificate, trusted):
         """Read through TLS with the server's certificate and the trusted one."""
         server = urlsplit(self.objects.config.connection.host)
         self.attachment.invalidate_recordset()
@@ -93,12 +93,12 @@ class TestTls(S3Case):
 
     def check_refused(self, reason, certificate, trusted):
         with self.assertRaisesRegex(S3Unavailable, reason) as caught:
-            self.read(certificate, trusted)
+            self.read_with(certificate, trusted)
         self.assertIn("AWS_CA_BUNDLE", str(caught.exception))
 
     def test_trusted_certificate(self):
         certificate = self.certificate()
-        self.assertEqual(self.read(certificate, certificate), self.raw)
+        self.assertEqual(self.read_with(certificate, certificate), self.raw)
 
     def test_unknown_authority_is_refused(self):
         self.check_refused("self.signed", self.certificate(), self.certificate())
