@@ -16,6 +16,8 @@ from .faults import Fault
 PROBE_SECONDS = 10
 #: life of the key that the Redis probe writes, in case its deletion fails
 KEY_SECONDS = 60
+#: a day, after which nobody needs a session on a test instance
+TEST_EXPIRATION_SECONDS = 86400
 
 
 @dataclass
@@ -118,6 +120,11 @@ def _advise_on_redis(client, values, result):
     if not info.get("aof_enabled") and not info.get("rdb_last_save_time"):
         result.advice.append(
             "Redis keeps nothing on disk: a restart logs all users out"
+        )
+    if config["running_env"] == "test" and values.expiration > TEST_EXPIRATION_SECONDS:
+        result.advice.append(
+            f"sessions of the environment test live {values.expiration} seconds: set "
+            f"ODOO_SESSION_REDIS_EXPIRATION={TEST_EXPIRATION_SECONDS}"
         )
     if not _is_encrypted(values) and not _is_local(values):
         result.advice.append(

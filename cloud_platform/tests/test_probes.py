@@ -1,3 +1,4 @@
+import os
 import threading
 from unittest.mock import patch
 
@@ -92,3 +93,23 @@ class TestReport(CheckCase):
         report = self.platform._report()
         self.assertEqual(report["probes"], {})
         self.assertFalse(report["ok"])
+
+
+@tagged("post_install", "-at_install")
+class TestRedis(CheckCase):
+    def advice(self, environment, **variables):
+        redis = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith("ODOO_SESSION_REDIS")
+        }
+        self.set_environment(environment, **{**redis, **variables})
+        result = probes.redis()
+        self.assertEqual(result.faults, [])
+        return " ".join(result.advice)
+
+    def test_long_sessions_of_the_environment_test_are_advised_against(self):
+        self.assertNotIn("86400", self.advice("prod"))
+        self.assertIn("86400", self.advice("test"))
+        expiration = {"ODOO_SESSION_REDIS_EXPIRATION": "86400"}
+        self.assertNotIn("86400", self.advice("test", **expiration))
