@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from pathlib import Path
 
 import pytest
 from toolbox import odoo_server, programs, project
@@ -19,6 +20,12 @@ def pytest_addoption(parser):
         choices=("ministack", "rclone"),
         default="ministack",
         help="S3 server behind the tests",
+    )
+    parser.addoption(
+        "--screenshots",
+        type=Path,
+        metavar="FOLDER",
+        help="where the browser's pictures go (see scripts/screenshots)",
     )
 
 
@@ -150,3 +157,10 @@ def page(monkeypatch):
         context = browser.new_context(viewport={"width": 1400, "height": 900})
         yield context.new_page()
         browser.close()
+
+
+@pytest.fixture
+def screenshot(request, page, run_folder):
+    """Return a function that takes a picture of the page: ``screenshot(name)``."""
+    folder = request.config.getoption("--screenshots") or run_folder / "screenshots"
+    return lambda name: page.screenshot(path=folder / f"{name}.png", full_page=True)

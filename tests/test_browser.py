@@ -90,7 +90,6 @@ def test_attach_in_the_chatter_then_open_on_the_other_front_end(
     page.wait_for_function(
         "document.querySelector('.o-FileViewer img').naturalWidth === 640"
     )
-    page.screenshot(path=run_folder / "browser.png")
     pictures = [a for a in answers if re.search(r"/web/image/\d+.*holiday", a.url)]
     assert pictures
     for answer in pictures:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from playwright.sync_api import expect
-from test_browser import collect_errors, page  # noqa: F401
+from test_browser import collect_errors
 from toolbox import odoo_server
 from toolbox.web_client import WebClient
 
@@ -47,7 +47,7 @@ def attachments_in_database(services, database):
     odoo_server.query(services, database, sql)
 
 
-def open_page(page, front_end, language=None):  # noqa: F811
+def open_page(page, front_end, language=None):
     page.goto(f"{front_end.url}/web/login")
     page.fill("input[name=login]", "admin")
     page.fill("input[name=password]", "admin")
@@ -57,7 +57,7 @@ def open_page(page, front_end, language=None):  # noqa: F811
     page.wait_for_selector(".o_cloud_platform_page")
 
 
-def test_page_tells_where_everything_is(page, front_end, run_folder):  # noqa: F811
+def test_page_tells_where_everything_is(page, front_end, screenshot):
     errors = collect_errors(page)
     open_page(page, front_end)
     expect(page.locator(".alert-success")).to_contain_text("configuration is right")
@@ -72,15 +72,12 @@ def test_page_tells_where_everything_is(page, front_end, run_folder):  # noqa: F
     redis = lines.filter(has_text="Redis 7")
     expect(redis).to_be_visible(timeout=60_000)
     expect(lines.filter(has_text="S3").first).to_be_visible()
-    page.screenshot(path=run_folder / "settings_page.png", full_page=True)
+    screenshot("settings_page")
     assert errors == []
 
 
 def test_move_survives_a_reload_of_page_and_server(
-    page,  # noqa: F811
-    front_end,
-    services,
-    attachments_in_database,
+    page, front_end, services, attachments_in_database, screenshot
 ):
     open_page(page, front_end)
     page.click("[name=move_attachments]")
@@ -88,6 +85,7 @@ def test_move_survives_a_reload_of_page_and_server(
     expect(progress).to_contain_text(f"of {NUMBER:,} moved")
     page.reload()
     expect(progress).to_contain_text("moved")
+    screenshot("settings_page_moving")
     front_end.kill()
     front_end.start()
     # else the new server looks for due actions after a minute
@@ -100,7 +98,7 @@ def test_move_survives_a_reload_of_page_and_server(
     assert odoo_server.query(services, DATABASE, sql) == [(NUMBER, NUMBER, NUMBER)]
 
 
-def test_move_is_cancelled(page, front_end, services, attachments_in_database):  # noqa: F811
+def test_move_is_cancelled(page, front_end, services, attachments_in_database):
     open_page(page, front_end)
     page.click("[name=move_attachments]")
     page.click("[name=cancel_move]")
@@ -111,12 +109,7 @@ def test_move_is_cancelled(page, front_end, services, attachments_in_database): 
 
 @pytest.mark.parametrize(("environment", "badge"), [("prod", 0), ("test", 1)])
 def test_badge_names_the_environment(
-    page,  # noqa: F811
-    services,
-    database,
-    start_front_end,
-    environment,
-    badge,
+    page, database, start_front_end, environment, badge
 ):
     front_end = start_front_end(
         "settings_page",
