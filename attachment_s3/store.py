@@ -235,7 +235,8 @@ def _client_error(what, error, bucket):
         return S3BucketMissing(
             f"{failed}: bucket {bucket} does not exist; check AWS_BUCKETNAME"
         )
-    if status == 404:
+    if error.operation_name == "HeadObject" and status == 404:
+        # an answer to HEAD has no body that could say more
         return S3ObjectMissing(f"{failed}: there is no such object")
     if code in _WRONG_CREDENTIALS:
         return S3AccessDenied(
@@ -250,6 +251,9 @@ def _client_error(what, error, bucket):
             f"{failed}: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and their "
             f"rights on bucket {bucket}"
         )
+    if status == 404:
+        # of a proxy that knows no backend, or of another server: nothing is known
+        return S3Unavailable(f"{failed}: this is no answer of S3; check AWS_HOST")
     if status == 416:
         return S3ContentError(f"{failed}: the object is shorter than expected")
     return S3Unavailable(f"{failed}: {error}")

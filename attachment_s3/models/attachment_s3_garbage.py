@@ -21,8 +21,10 @@ _logger = logging.getLogger(__name__)
 LOCKS = 64
 #: first key of the advisory locks of this addon (an arbitrary 32-bit number)
 LOCK_CLASS = 0x53336762
-#: objects that are deleted while one lock is held
-BATCH_OBJECTS = 500
+#: objects that are deleted while one lock is held, for which a writer may have to wait
+BATCH_OBJECTS = 100
+#: key of the hooks' data: addresses that a transaction uploaded
+_UPLOADS = "attachment_s3.uploads"
 #: seconds that one run of the collector may take
 RUN_SECONDS = 120
 
@@ -59,18 +61,23 @@ class AttachmentS3Garbage(models.Model):
     @api.model
     def _note_after_rollback(self, uri: str):
         """Note an object when this transaction, which uploads it, is rolled back."""
-        dbname, query = self.env.cr.dbname, self._note_query([uri])
+        hooks = self.env.cr.postrollback
+        if _UPLOADS in hooks.data:
+            hooks.data[_UPLOADS].append(uri)
+            return
+        dbname, uploads = self.env.cr.dbname, [uri]
+        hooks.data[_UPLOADS] = uploads
 
         def note():
             try:
                 with db_connect(dbname).cursor() as cr:
                     cr.execute("SET LOCAL lock_timeout TO '2s'")
-                    cr.execute(query)
+                    cr.execute(self._note_query(uploads))
             except psycopg2.Error:
-                # the rollback itself has to go on; the inventory finds the object
-                _logger.warning("Could not note the unused object %s", uri)
+                # the rollback itself has to go on; the inventory finds the objects
+                _logger.warning("Could not note the unused objects %s", uploads)
 
-        self.env.cr.postrollback.add(note)
+        hooks.add(note)
 
     @api.model
     def _note_at(self, noted: Iterable[tuple[str, datetime]]):
@@ -128,19 +135,36 @@ class AttachmentS3Garbage(models.Model):
         This transaction's own view may be older than a deletion and a collection. The
         answer stays true to the end of a transaction that protects the object.
         """
+        return self._is_true_now(
+            SQL("SELECT 1 FROM ir_attachment WHERE store_fname = %s LIMIT 1", uri)
+        )
+
+    @api.model
+    def _is_stored_now(self, uri: str) -> bool:
+        """Tell whether a content need not be uploaded, as above.
+
+        It need be when the last inventory did not find it: who has the file of a lost
+        object repairs all attachments that refer to it.
+        """
+        return self._is_true_now(
+            SQL(
+                """SELECT 1 FROM ir_attachment WHERE store_fname = %s
+                   AND NOT EXISTS (SELECT FROM attachment_s3_missing WHERE uri = %s)
+                   LIMIT 1""",
+                uri,
+                uri,
+            )
+        )
+
+    @api.model
+    def _is_true_now(self, query):
         # while modules are loaded this transaction may have locked the table
         if not self.env.registry.ready:
             return False
         try:
             with db_connect(self.env.cr.dbname).cursor() as cr:
                 cr.execute("SET LOCAL lock_timeout TO '1s'", log_exceptions=False)
-                cr.execute(
-                    SQL(
-                        "SELECT 1 FROM ir_attachment WHERE store_fname = %s LIMIT 1",
-                        uri,
-                    ),
-                    log_exceptions=False,
-                )
+                cr.execute(query, log_exceptions=False)
                 return bool(cr.fetchone())
         except psycopg2.Error:
             # no connection to spare, or a locked table: uploading again is right too

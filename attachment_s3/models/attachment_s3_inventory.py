@@ -167,6 +167,8 @@ class AttachmentS3Inventory(models.Model):
         :return: whether something is left
         """
         self.ensure_one()
+        if not self.folder:
+            self.env["attachment.s3.missing"]._forget()
         self._commit()  # what is compared has to be newer than the last listing
         folders = self._folders()
         folder = next((name for name in folders if name >= (self.folder or "")), None)
@@ -295,9 +297,11 @@ class AttachmentS3Inventory(models.Model):
                 last = uri
                 break
         self.env.cr.execute("CLOSE attachment_s3_inventory")
-        for finding in self._still_referenced(missing):
+        missing = self._still_referenced(missing)
+        for finding in missing:
             counts[_COUNTERS[MISSING]] += 1
             report(finding)
+        self.env["attachment.s3.missing"]._note(finding.uri for finding in missing)
         if fix and orphans:
             self.env["attachment.s3.garbage"]._note_at(orphans)
         return counts, last

@@ -35,6 +35,9 @@ _logger = logging.getLogger(__name__)
 IN_DATABASE = "attachment_s3_in_database"
 #: in the values of a copy: the content that it shares
 COPY_OF = "attachment_s3_copy_of"
+#: in the context of a client: Odoo takes these out of the values only, and an address
+#: is enough to read what it names
+FORGED_DEFAULTS = {"default_store_fname", "default_checksum", "default_file_size"}
 
 
 class SharedContent(NamedTuple):
@@ -134,6 +137,9 @@ class IrAttachment(models.Model):
             return b""
 
     def _compute_raw(self):
+        forged = self.filtered(lambda attachment: attachment._s3_is_forged())
+        forged.raw = False
+        self -= forged
         downloads = self._s3_downloads() if len(self) > 1 else None
         if not downloads:
             return super()._compute_raw()
@@ -176,6 +182,13 @@ class IrAttachment(models.Model):
             return values
         return super()._get_datas_related_values(data, mimetype)
 
+    def _set_attachment_data(self, asbytes):
+        replaced = self.mapped("store_fname") if self._storage() == "db" else ()
+        super()._set_attachment_data(asbytes)
+        if replaced := list(filter(is_uri, replaced)):
+            # the base method forgets them when the new content is in the database
+            self.env["attachment.s3.garbage"].sudo()._note(replaced)
+
     def _to_http_stream(self):
         self.ensure_one()
         if not is_uri(self.store_fname):
@@ -207,6 +220,13 @@ class IrAttachment(models.Model):
 
     @api.model_create_multi
     def create(self, vals_list):
+        if FORGED_DEFAULTS & self.env.context.keys():
+            context = {
+                key: value
+                for key, value in self.env.context.items()
+                if key not in FORGED_DEFAULTS
+            }
+            return self.with_context(context).create(vals_list).with_env(self.env)
         if not self.env.context.get(IN_DATABASE) and any(map(_is_bundle, vals_list)):
             # Odoo makes them one by one
             records = [
@@ -232,7 +252,10 @@ class IrAttachment(models.Model):
 
     def copy_data(self, default=None):
         default = dict(default or {})
-        if self._storage() != STORAGE or default.keys() & {"datas", "db_datas", "raw"}:
+        shares = (
+            self._storage() == STORAGE or self._s3_configuration().settings.disabled
+        )
+        if not shares or default.keys() & {"datas", "db_datas", "raw"}:
             return super().copy_data(default=default)
         vals_list = []
         for attachment in self:
@@ -292,38 +315,78 @@ class IrAttachment(models.Model):
                 downloads[fname] = partial(config.store(bucket).get, key)
         return downloads
 
+    def _s3_is_forged(self):
+        """Tell whether a client gave the address to a record that is not stored.
+
+        As in ``onchange``, whose records read what their values say.
+        """
+        if self.id or not is_uri(self.store_fname):
+            return False
+        return self.store_fname != self._origin.store_fname
+
     def _s3_write(self, write):
         """Upload a content, unless a committed attachment has the same one."""
         garbage = self.env["attachment.s3.garbage"].sudo()
         garbage._protect([write.uri])
-        if write.seen and garbage._is_referenced_now(write.uri):
+        if write.seen and garbage._is_stored_now(write.uri):
             return
         garbage._note_after_rollback(write.uri)
         bucket, key = split_uri(write.uri)
-        self._s3_configuration().store(bucket).put(key, write.content)
+        try:
+            self._s3_configuration().store(bucket).put(key, write.content)
+        except BaseException as error:
+            self._s3_refuse_commit(write.uri, error)
+            raise
+
+    def _s3_refuse_commit(self, uri, error):
+        """Let no commit keep an attachment whose content was not uploaded.
+
+        Odoo inserts the row first, and a caller may go on after the error. The rollback
+        of a savepoint takes the hook away together with the row.
+        """
+        cr = self.env.cr
+
+        def refuse():
+            cr.execute(
+                SQL("SELECT 1 FROM ir_attachment WHERE store_fname = %s LIMIT 1", uri)
+            )
+            if cr.fetchone():
+                cr.precommit.add(refuse)  # a hook is gone when it is called
+                raise error
+
+        cr.precommit.add(refuse)
 
     def _s3_shared_content(self):
         """Return what a copy takes over to share this content; ``None``: it cannot.
 
-        It can when this database owns the object and a committed attachment keeps it.
+        It can when this database owns the object. It does so too while the store must
+        not be used: a copy that was read as empty would be empty for good.
         """
         uri = self.sudo().store_fname
         if not is_uri(uri):
             return None
-        prefix = self.env["attachment.s3.prefix"].sudo()._own_prefix()
-        if not split_uri(uri)[1].startswith(f"{prefix}/"):
-            return None
+        if not self._s3_configuration().settings.disabled:
+            prefix = self.env["attachment.s3.prefix"].sudo()._own_prefix()
+            if not split_uri(uri)[1].startswith(f"{prefix}/"):
+                return None
         self.check_access("read")
-        garbage = self.env["attachment.s3.garbage"].sudo()
-        garbage._protect([uri])
-        if not garbage._is_referenced_now(uri):
-            return None
         return SharedContent(*(self.sudo()[name] for name in SharedContent._fields))
 
     def _s3_share(self, content):
-        """Refer to a content that another attachment has too."""
-        # past the base model, which lets nobody write these fields
-        models.Model.write(self.sudo(), content._asdict())
+        """Refer to a content that another attachment has too.
+
+        :raises S3ObjectMissing: when that one was deleted, and collected, meanwhile
+        """
+        garbage = self.env["attachment.s3.garbage"].sudo()
+        garbage._protect([content.store_fname])
+        config = self._s3_configuration()
+        if config.settings.disabled or garbage._is_referenced_now(content.store_fname):
+            # past the base model, which lets nobody write these fields
+            models.Model.write(self.sudo(), content._asdict())
+            return
+        # nothing committed keeps it: its object may go at any time
+        bucket, key = split_uri(content.store_fname)
+        self.raw = config.store(bucket).get(key)
 
     @api.model
     def _gc_local_leftovers(self):
