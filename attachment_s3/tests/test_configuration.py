@@ -55,6 +55,9 @@ class TestSettings(BaseCase):
             ("AWS_HOST", "https://a b"),
             ("AWS_BUCKETNAME", "a/b"),
             ("AWS_ADDRESSING_STYLE", "any"),
+            ("AWS_ATTACHMENT_SERVING", "nginx"),
+            ("AWS_ATTACHMENT_URL_SECONDS", "3601"),
+            ("AWS_PUBLIC_HOST", "https://a b"),
             ("AWS_CA_BUNDLE", "/nowhere"),
             ("AWS_ATTACHMENT_RETENTION_DAYS", "-1"),
         ):
