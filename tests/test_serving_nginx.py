@@ -675,7 +675,7 @@ class NameServer(threading.Thread):
 
 @pytest.fixture
 def certificate(tmp_path):
-    """Files of an authority, and of key and certificate of ``store.test``."""
+    """Files of an authority, of a certificate for ``store.test`` and of a wrong one."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -699,20 +699,23 @@ def certificate(tmp_path):
     authority = ec.generate_private_key(ec.SECP256R1())
     key = ec.generate_private_key(ec.SECP256R1())
     constraints = x509.BasicConstraints(ca=True, path_length=None)
-    names = x509.SubjectAlternativeName([x509.DNSName("store.test")])
-    files = SimpleNamespace(ca=tmp_path / "ca.pem", server=tmp_path / "server.pem")
+    files = SimpleNamespace(ca=tmp_path / "ca.pem")
     pem = serialization.Encoding.PEM
     files.ca.write_bytes(
         sign("authority", authority, constraints, True).public_bytes(pem)
     )
-    files.server.write_bytes(
-        sign("store.test", key, names, False).public_bytes(pem)
-        + key.private_bytes(
-            pem,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
+    for right, host in (("right", "store.test"), ("wrong", "other.test")):
+        names = x509.SubjectAlternativeName([x509.DNSName(host)])
+        path = tmp_path / f"{right}.pem"
+        path.write_bytes(
+            sign(host, key, names, False).public_bytes(pem)
+            + key.private_bytes(
+                pem,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
         )
-    )
+        setattr(files, right, path)
     return files
 
 
@@ -767,13 +770,20 @@ def test_nginx_verifies_the_store(services, run_folder, made, certificate, site)
     names.start()
     target = services.env["AWS_HOST"].removeprefix("http://").split(":")
     with (
-        TlsStore((target[0], int(target[1])), certificate.server) as store,
+        TlsStore((target[0], int(target[1])), certificate.right) as store,
         serve("x-accel", services, run_folder, made, store, name="tls") as tls,
     ):
-        for authority, status in ((certificate.ca, 200), (None, 503)):
-            folder = run_folder / f"serving_nginx_tls_{status}"
+        for number, (pem, authority, status) in enumerate(
+            (
+                (certificate.right, certificate.ca, 200),
+                (certificate.right, None, 503),  # signed by an unknown authority
+                (certificate.wrong, certificate.ca, 503),  # of another server
+            )
+        ):
+            store.context.load_cert_chain(pem)
+            folder = run_folder / "nginx" / f"serving_tls_{number}"
             with Proxy(folder, [tls.front_end], names.address, authority) as proxy:
                 answer = requests.get(proxy.url + tls.path("public"), timeout=30)
                 assert answer.status_code == status
                 assert (answer.content == b"public" * 500) == (status == 200)
-        assert set(store.names) == {"store.test"}
+        assert store.names == ["store.test"] * 3
