@@ -1,1 +1,2 @@
 from . import models
+from .post_load import post_load

@@ -10,4 +10,5 @@
         "python": ["boto3", "pydantic-settings"],
     },
     "data": ["security/ir.model.access.csv", "data/ir_cron.xml"],
+    "post_load": "post_load",
 }

@@ -209,6 +209,20 @@ def _configuration(_environment, dbname, location, host, readonly):
     )
 
 
+def configuration_of(env) -> Configuration:
+    """Return the configuration of an environment's database.
+
+    :raises S3ConfigurationError: for an invalid variable or parameter
+    """
+    parameter = env["ir.config_parameter"].sudo().get_param
+    return configuration(
+        env.cr.dbname,
+        parameter(LOCATION) or None,
+        parameter(HOST) or None,
+        parameter(READONLY) or None,
+    )
+
+
 def is_uri(fname: str | None) -> bool:
     """Tell whether a ``store_fname`` is one of an object store."""
     return bool(fname) and fname.startswith(SCHEME)

@@ -23,7 +23,7 @@ LOCK = (0x53336D67, 0)
 #: contents that could not be moved and are told in the row; the log tells all
 FAILURE_LINES = 200
 
-NOW = SQL("clock_timestamp() AT TIME ZONE 'UTC'")
+NOW = SQL("date_trunc('second', clock_timestamp() AT TIME ZONE 'UTC')")
 
 
 @contextmanager
@@ -76,6 +76,13 @@ class Result:
     bytes: int = 0
     failed: int = 0
     failures: list[str] = field(default_factory=list)
+
+    def add(self, other: "Result") -> None:
+        """Count another batch too."""
+        self.moved += other.moved
+        self.bytes += other.bytes
+        self.failed += other.failed
+        self.failures += other.failures
 
 
 @dataclass

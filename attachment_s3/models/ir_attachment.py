@@ -12,12 +12,9 @@ from odoo.http import Stream
 from odoo.tools import SQL
 
 from ..configuration import (
-    HOST,
-    LOCATION,
-    READONLY,
     SCHEME,
     STORAGE,
-    configuration,
+    configuration_of,
     content_uri,
     is_uri,
     split_uri,
@@ -61,6 +58,12 @@ class IrAttachment(models.Model):
     datas = SizedBinary()
 
     # overrides
+
+    def _register_hook(self):
+        super()._register_hook()
+        # the hooks run again on a registry that is in use
+        if self.env.registry.updated_modules and not self.env.registry.ready:
+            self.env["attachment.s3.migration"]._sweep_after_load()
 
     @api.model
     def _storage(self):
@@ -290,13 +293,7 @@ class IrAttachment(models.Model):
 
         :raises S3ConfigurationError: for an invalid variable or system parameter
         """
-        parameter = self.env["ir.config_parameter"].sudo().get_param
-        return configuration(
-            self.env.cr.dbname,
-            parameter(LOCATION) or None,
-            parameter(HOST) or None,
-            parameter(READONLY) or None,
-        )
+        return configuration_of(self.env)
 
     def _s3_downloads(self):
         """Return a function for each content in S3 that downloads it.

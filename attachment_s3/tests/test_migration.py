@@ -455,6 +455,101 @@ class TestMigration(CommittedCase):
             self.start()
         self.run_cron()
 
+    # after an installation or upgrade
+
+    def sweep(self):
+        with self.environment() as env:
+            env.cr.execute("SELECT now() AT TIME ZONE 'UTC' - interval '1 minute'")
+            [(since,)] = env.cr.fetchall()
+            env["attachment.s3.migration"]._sweep(since)
+
+    def test_strays_go_to_the_bucket(self):
+        contents = [os.urandom(10) for _ in range(3)]
+        ids = self.make_elsewhere("file", *contents[:2])
+        ids += self.make_elsewhere("db", contents[2])
+        ids += self.make_elsewhere("file", PNG, mimetype="image/png")
+        paths = [self.path(id_) for id_ in (ids[0], ids[1], ids[3])]
+        self.sweep()
+        rows = self.values(ids, "store_fname", "raw")
+        self.assertEqual([raw for _fname, raw in rows], [*contents, PNG])
+        self.assertTrue(all(fname.startswith("s3://") for fname, _raw in rows[:3]))
+        self.assertFalse(rows[3][0])  # a small image
+        self.assertFalse([path for path in paths if os.path.exists(path)])
+
+    def test_older_contents_are_no_strays(self):
+        ids = self.make_elsewhere("file", os.urandom(10))
+        with self.environment() as env:
+            env.cr.execute(
+                SQL(
+                    """UPDATE ir_attachment SET write_date = write_date - interval '1d'
+                        WHERE id = ANY(%s)""",
+                    ids,
+                )
+            )
+        self.sweep()
+        self.assertFalse(self.values(ids, "store_fname")[0][0].startswith("s3://"))
+
+    def test_strays_wait_in_the_database_while_the_store_is_away(self):
+        contents = [os.urandom(10) for _ in range(3)]
+        ids = self.make_elsewhere("file", *contents)
+        in_s3 = self.create_committed(b"already there")[0]
+        put, calls = S3Store.put, []
+
+        def put_once(store, key, content):
+            calls.append(key)
+            if len(calls) > 1:
+                raise S3Unavailable("the line is cut")
+            return put(store, key, content)
+
+        with (
+            patch(f"{LOGGER}.BATCH_ROWS", 1),
+            patch.object(S3Store, "put", put_once),
+            self.assertLogs(LOGGER, "ERROR"),
+        ):
+            self.sweep()
+        rows = self.values(ids, "store_fname", "raw")
+        self.assertEqual([raw for _fname, raw in rows], contents)
+        places = [fname and fname.startswith("s3://") for fname, _raw in rows]
+        self.assertEqual(places, [True, False, False])
+        self.assertTrue(self.values([in_s3], "store_fname")[0][0])
+        self.assertEqual(self.current("status"), "waiting")
+        self.run_cron()
+        self.assertTrue(all(fname for (fname,) in self.values(ids, "store_fname")))
+
+    def test_strays_wait_in_the_database_when_the_time_is_over(self):
+        ids = self.make_elsewhere("file", os.urandom(10))
+        with (
+            patch(f"{LOGGER}.SWEEP_SECONDS", 0),
+            self.assertLogs(LOGGER, "WARNING"),
+        ):
+            self.sweep()
+        self.assertEqual(self.values(ids, "store_fname"), [(False,)])
+        self.assertEqual(self.current("status"), "waiting")
+
+    def test_strays_go_to_the_database_when_the_bucket_is_not_written(self):
+        for variable in ("AWS_ATTACHMENT_READONLY", "DISABLE_ATTACHMENT_STORAGE"):
+            raw = os.urandom(10)
+            ids = self.make_elsewhere("file", raw)
+            with variables(**{variable: "1"}), Operations() as operations:
+                self.sweep()
+            self.assertEqual(operations.names, [])
+            self.assertEqual(self.values(ids, "store_fname", "raw"), [(False, raw)])
+
+    def test_no_strays_where_files_belong(self):
+        ids = self.make_elsewhere("file", os.urandom(10))
+        self.set_parameter(LOCATION, "file")
+        self.sweep()
+        self.assertTrue(os.path.exists(self.path(ids[0])))
+
+    def test_missing_stray_is_left(self):
+        [id_] = self.make_elsewhere("file", os.urandom(10))
+        path = self.path(id_)
+        os.rename(path, path + ".away")
+        self.addCleanup(os.rename, path + ".away", path)
+        with self.assertLogs(LOGGER, "ERROR"):
+            self.sweep()
+        self.assertTrue(self.values([id_], "store_fname")[0][0])
+
     # what may move
 
     def test_plan_tells_all_places_and_changes_nothing(self):
