@@ -344,7 +344,7 @@ def test_upgrade_leaves_no_file_and_computes_from_contents_in_s3(in_s3):
     assert machine.query(CONTENTS) == contents
     assert machine.query(LOGOS) == logos
     assert "_read_file reading" not in output
-    assert "server_wide_modules" not in output
+    assert "add attachment_s3 to server_wide_modules" not in output
 
 
 def test_upgrade_with_the_addon_loaded_late_leaves_no_file(in_s3):

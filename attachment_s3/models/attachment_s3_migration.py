@@ -26,7 +26,6 @@ from ..configuration import (
     split_uri,
 )
 from ..exceptions import S3ContentError, S3Error, S3ObjectMissing
-from ..post_load import unprotected
 from ..store import MIB, MULTIPART
 
 _logger = logging.getLogger(__name__)
@@ -433,11 +432,13 @@ class AttachmentS3Migration(models.Model):
     # after an installation or upgrade
 
     @api.model
-    def _sweep_after_load(self):
+    def _sweep_after_load(self, loaded_late):
         """Move what the load of this registry wrote elsewhere, when it has committed.
 
         That is before the registry serves any request. Modules that are loaded before
         this addon, base above all, write to the local disk.
+
+        :param loaded_late: they could not read contents in the bucket either
         """
         # what is written belongs to a transaction that is younger than the connection
         self.env.cr.execute(
@@ -446,22 +447,21 @@ class AttachmentS3Migration(models.Model):
         )
         [(since,)] = self.env.cr.fetchall()
         registry = self.env.registry
-        if registry.db_name in unprotected:
-            unprotected.discard(registry.db_name)
-            if (
-                "base" in registry.updated_modules
-                and self.env["ir.attachment"]._s3_configuration().location
-            ):
-                _logger.warning(
-                    "Modules that were loaded before attachment_s3 have read contents "
-                    "in the bucket as empty ones: add attachment_s3 to "
-                    "server_wide_modules before an upgrade"
-                )
+        loaded_late = loaded_late and "base" in registry.updated_modules
 
         def sweep():
             try:
                 with registry.cursor() as cr:
                     env = api.Environment(cr, SUPERUSER_ID, {})
+                    if (
+                        loaded_late
+                        and env["ir.attachment"]._s3_configuration().location
+                    ):
+                        _logger.warning(
+                            "Modules that were loaded before attachment_s3 have read "
+                            "contents in the bucket as empty ones: add attachment_s3 "
+                            "to server_wide_modules before an upgrade"
+                        )
                     env[self._name]._sweep(since)
             except Exception:
                 # no reason not to start: nothing is lost, and a move takes it later

@@ -22,6 +22,7 @@ from ..configuration import (
 from ..exceptions import S3ObjectMissing
 from ..fields import SizedBinary
 from ..placement import PLACEMENT, is_kept, parse_rules
+from ..post_load import unprotected
 from ..reads import read_ahead, reading_ahead
 from ..stream import S3Stream
 from ..writes import pending_writes
@@ -61,9 +62,12 @@ class IrAttachment(models.Model):
 
     def _register_hook(self):
         super()._register_hook()
+        registry = self.env.registry
+        loaded_late = registry.db_name in unprotected
+        unprotected.discard(registry.db_name)
         # the hooks run again on a registry that is in use
-        if self.env.registry.updated_modules and not self.env.registry.ready:
-            self.env["attachment.s3.migration"]._sweep_after_load()
+        if registry.updated_modules and not registry.ready:
+            self.env["attachment.s3.migration"]._sweep_after_load(loaded_late)
 
     @api.model
     def _storage(self):
