@@ -518,9 +518,14 @@ class AttachmentS3Migration(models.Model):
                 result.add(self._move_batch(target, ids))
                 self.env.cr.commit()  # pylint: disable=invalid-commit
                 after = ids[-1]
-        except (S3Error, psycopg2.OperationalError) as error:
+        except S3Error as error:
             self.env.cr.rollback()
-            _logger.error("Contents that modules wrote do not move yet: %s", error)
+            _logger.error("What modules wrote stays in the database: %s", error)
+            return False
+        except psycopg2.OperationalError as error:
+            # another process moves the same, or holds a lock
+            self.env.cr.rollback()
+            _logger.warning("What modules wrote does not move yet: %s", error)
             return False
         finally:
             if result.moved or result.failed:

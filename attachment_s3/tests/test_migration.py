@@ -476,6 +476,21 @@ class TestMigration(CommittedCase):
         self.assertFalse(rows[3][0])  # a small image
         self.assertFalse([path for path in paths if os.path.exists(path)])
 
+    def test_strays_are_swept_by_several_processes_at_once(self):
+        contents = [os.urandom(10) for _ in range(20)]
+        ids = self.make_elsewhere("file", *contents)
+        path = self.path(ids[0])
+        with patch(f"{LOGGER}.BATCH_ROWS", 3):
+            sweepers = [self.in_thread(self.sweep) for _ in range(3)]
+            for sweeper in sweepers:
+                sweeper.finish()
+        rows = self.values(ids, "store_fname", "raw")
+        self.assertEqual([raw for _fname, raw in rows], contents)
+        # in the database: who met another left the rest there for the next move
+        local = [fname for fname, _ in rows if fname and not fname.startswith("s3://")]
+        self.assertEqual(local, [])
+        self.assertFalse(os.path.exists(path))
+
     def test_older_contents_are_no_strays(self):
         ids = self.make_elsewhere("file", os.urandom(10))
         with self.environment() as env:
@@ -509,8 +524,8 @@ class TestMigration(CommittedCase):
             self.sweep()
         rows = self.values(ids, "store_fname", "raw")
         self.assertEqual([raw for _fname, raw in rows], contents)
-        places = [fname and fname.startswith("s3://") for fname, _raw in rows]
-        self.assertEqual(places, [True, False, False])
+        self.assertTrue(rows[0][0].startswith("s3://"))
+        self.assertEqual([fname for fname, _raw in rows[1:]], [False, False])
         self.assertTrue(self.values([in_s3], "store_fname")[0][0])
         self.assertEqual(self.current("status"), "waiting")
         self.run_cron()
