@@ -9,10 +9,11 @@ from pydantic import SecretStr
 
 from odoo.tools import str2bool
 
+from .cache import ContentCache
 from .exceptions import S3ConfigurationError
 from .serving import REDIRECT, Serving
 from .settings import S3Settings, environment, load
-from .store import Connection, S3Store
+from .store import MIB, Connection, S3Store
 
 #: what ``ir.attachment``'s ``_storage`` answers
 STORAGE = "s3"
@@ -162,7 +163,16 @@ class Configuration:
             self.connection,
             bucket or self.bucket,
             tuple((name, value) for name, value in put_options.items() if value),
+            self.cache,
         )
+
+    @property
+    def cache(self) -> ContentCache | None:
+        """Where contents are kept on the local disk, if anywhere."""
+        settings = self.settings
+        if not settings.cache_dir:
+            return None
+        return ContentCache(settings.cache_dir, settings.cache_mb * MIB)
 
     def serving(self, bucket: str) -> Serving:
         """Return how contents of a bucket are sent to clients."""
@@ -172,7 +182,7 @@ class Configuration:
             connection = replace(connection, host=host)
         return Serving(
             self.settings.serving,
-            S3Store(connection, bucket),
+            S3Store(connection, bucket, cache=self.cache),
             self.settings.url_seconds,
         )
 

@@ -17,7 +17,8 @@ from typing import NamedTuple
 class Operation(NamedTuple):
     """One operation on the object store.
 
-    :param name: ``put``, ``get``, ``head``, ``delete`` or ``list``
+    :param name: ``put``, ``get``, ``head``, ``delete`` or ``list``; ``cached`` is a
+        ``get`` that needed no request
     :param seconds: from the call to the end of the content; for a streamed download
         that includes the time in which the receiver was slow
     :param bytes: content sent or received

@@ -25,6 +25,12 @@ def _readable(path: Path) -> Path:
     return path
 
 
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("expected an absolute path")
+    return path
+
+
 class S3Settings(BaseSettings):
     """What the environment says about the attachment store.
 
@@ -186,6 +192,19 @@ class S3Settings(BaseSettings):
         validation_alias="AWS_ATTACHMENT_THREADS",
         description="Transfers at a time of one migration, and of one read of many "
         "contents",
+    )
+    cache_dir: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        None,
+        validation_alias="AWS_ATTACHMENT_CACHE_DIR",
+        description="Folder on the local disk in which contents up to 16 MB are kept "
+        "that were read, to be shared by the processes of a host (default: none)",
+    )
+    cache_mb: PositiveInt = Field(
+        1024,
+        le=10_000_000,
+        validation_alias="AWS_ATTACHMENT_CACHE_MB",
+        description="Most megabytes in AWS_ATTACHMENT_CACHE_DIR; what was not used "
+        "for the longest time goes first",
     )
     # whose
     running_env: str | None = Field(

@@ -1,4 +1,5 @@
 from . import (
+    test_cache,
     test_configuration,
     test_faults,
     test_inventory,
