@@ -333,6 +333,14 @@ class TestPrefetchFields(PrefetchCase):
         self.assertEqual(operations.names, [])
         self.assertTrue(all(record["image_128"] for record in records))
 
+    def test_kanban_of_contacts(self):
+        # Odoo computes avatars from the contents, also when only sizes are asked for
+        domain = [("id", "in", self.partners.ids)]
+        partners = self.env["res.partner"].with_context(bin_size=True)
+        with self.gathered(16):
+            records = partners.web_search_read(domain, {"avatar_128": {}})["records"]
+        self.assertTrue(all(record["avatar_128"] for record in records))
+
     def test_images_of_a_report(self):
         template = self.env["ir.ui.view"].create(
             {
