@@ -180,6 +180,8 @@ def test_dockerfile_copies_what_is_there_and_is_not_root():
     last = text[text.rindex("FROM") :]
     assert re.findall(r"^USER (.*)", last, re.M)[-1] == "${UID}:${UID}"
     assert f"ARG UID={pods('prod')['odoo']['securityContext']['runAsUser']}\n" in last
+    status = importlib.import_module("odoo.addons.monitoring_status.status")
+    assert f"http://127.0.0.1:8069{status.LIVE}" in last
     # the same tag in all stages, and one of a day
     assert set(re.findall(r"^FROM (\S+)", text, re.M)) == {"odoo:${ODOO_TAG}"}
     assert re.search(r"^ARG ODOO_TAG=19\.0-\d{8}$", text, re.M)
@@ -233,7 +235,7 @@ def test_front_ends_of_compose_have_no_volume_and_no_privilege():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
-        assert "/tmp" in service["tmpfs"]
+        assert service["tmpfs"][0].startswith("/tmp:mode=1777")
     stores = {"postgres", "redis", "s3", "prometheus", "grafana"}
     assert set(compose()["volumes"]) == stores
     for name, service in services.items():
