@@ -63,6 +63,7 @@ NAMES = {
     "s3.error": Metric("c", ("operation", "error"), "its errors, by class"),
     "redis.operation": Metric("ms", ("operation",), "a session operation on Redis"),
     "redis.error": Metric("c", ("operation", "error"), "its errors, by class"),
+    "redis.retries": Metric("c", ("operation",), "how often it was tried again"),
     "worker.memory": Metric(
         "g", ("kind",), "resident memory of a process (bytes), the last one heard"
     ),

@@ -25,13 +25,15 @@ def observe_s3(operation):
         _count_error(batch, "s3.error", operation.name, operation.error)
 
 
-def observe_redis(operation, seconds, error):
+def observe_redis(operation, seconds, error, retries):
     """Send a session operation on Redis."""
     if not metrics.active():
         return
     with metrics.errors_logged(), _batch() as batch:
         batch.timing("redis.operation", seconds, operation)
         _count_error(batch, "redis.error", operation, error)
+        if retries:
+            batch.count("redis.retries", retries, operation)
 
 
 _OBSERVERS = {

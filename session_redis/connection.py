@@ -1,5 +1,7 @@
 """A client of redis-py for the settings."""
 
+import re
+
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.cluster import ClusterNode, RedisCluster
@@ -7,11 +9,31 @@ from redis.exceptions import MasterDownError, ReadOnlyError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from . import observer
 from .settings import Settings, addresses
 
 #: seconds between two tries: the first is repeated at once or nearly so
 BACKOFF_BASE_SECONDS = 0.02
 BACKOFF_CAP_SECONDS = 0.2
+
+#: in TLS 1.3 a server checks the client's certificate after the client's handshake
+_ENDED_BY_SERVER = re.compile("alert|EOF occurred|closed|reset|broken pipe", re.I)
+
+
+class CountedRetry(Retry):
+    """redis-py's retry, which tells :mod:`.observer` of each further try."""
+
+    def call_with_retry(self, do, *arguments, **options):
+        again = False
+
+        def tell_and_do():
+            nonlocal again
+            if again:
+                observer.count_retry()
+            again = True
+            return do()
+
+        return super().call_with_retry(tell_and_do, *arguments, **options)
 
 
 class BlockingSentinelConnectionPool(
@@ -92,11 +114,28 @@ def describe(settings: Settings) -> str:
     return f"{place}, prefix {settings.prefix or '(none)'}"
 
 
+def explain(settings: Settings, error: Exception) -> str:
+    """Return an error's class and text, and what they do not say."""
+    text = f"{type(error).__name__}: {error}"
+    url = settings.url.get_secret_value() if settings.url else ""
+    with_tls = settings.tls or url.startswith("rediss://")
+    if (
+        with_tls
+        and isinstance(error, redis.ConnectionError)
+        and _ENDED_BY_SERVER.search(text)
+    ):
+        text += (
+            "; with TLS, this is also how a server refuses a client's certificate that "
+            "is missing or unknown to it: see ODOO_SESSION_REDIS_TLS_CERT"
+        )
+    return text
+
+
 def _connection_options(settings):
     return {
         "socket_connect_timeout": settings.connect_timeout,
         "socket_timeout": settings.timeout,
-        "retry": Retry(
+        "retry": CountedRetry(
             ExponentialWithJitterBackoff(
                 base=BACKOFF_BASE_SECONDS, cap=BACKOFF_CAP_SECONDS
             ),

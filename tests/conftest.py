@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from toolbox import odoo_server, programs, project
+import redis
+from toolbox import odoo_server, processes, programs, project
 from toolbox.services import Services
 
 
@@ -108,6 +109,72 @@ def install(services, folder, database, modules, **variables):
     if result.returncode:
         odoo_server.drop_database(services, database)
         pytest.fail(f"installing {modules}: exit {result.returncode}\n{result.stdout}")
+
+
+class OwnRedis:
+    """A Redis that a test may stop, with the users of deploy/redis/users.acl."""
+
+    #: of the two users
+    PASSWORD = "of-a-test"
+    USERS = project.ROOT / "deploy" / "redis" / "users.acl"
+
+    def __init__(self, folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.port = processes.free_port()
+        self.process = None
+        users = folder / "users.acl"
+        lines = self.USERS.read_text().splitlines()
+        users.write_text(
+            "".join(f"{line} on resetpass >{self.PASSWORD}\n" for line in lines)
+        )
+        self.options = {
+            "bind": "127.0.0.1",
+            "port": self.port,
+            "dir": folder,
+            "aclfile": users,
+            "appendonly": "yes",
+            "appendfsync": "always",
+        }
+
+    def start(self):
+        options = [f"--{name} {value}" for name, value in self.options.items()]
+        command = [programs.require("redis-server"), *" ".join(options).split()]
+        log = self.folder / "redis.log"
+        self.process = processes.start(command, log)
+        processes.wait_until(
+            lambda: processes.accepts_connections(self.port),
+            "Redis",
+            process=self.process,
+            log=log,
+        )
+        return self
+
+    def stop(self):
+        processes.stop(self.process)
+
+    def command(self, *arguments):
+        """Run a command as a user who may do all, and return its answer."""
+        with redis.Redis(port=self.port) as client:
+            return client.execute_command(*arguments)
+
+    def env(self, user):
+        """Return variables for an Odoo as one of the users."""
+        return {
+            "ODOO_SESSION_REDIS_PORT": str(self.port),
+            "ODOO_SESSION_REDIS_USERNAME": user,
+            "ODOO_SESSION_REDIS_PASSWORD": self.PASSWORD,
+            "ODOO_SESSION_REDIS_PREFIX": "client-odoo-prod",
+        }
+
+
+@pytest.fixture
+def own_redis(run_folder):
+    own = OwnRedis(run_folder / "own_redis")
+    own.start()
+    yield own
+    own.stop()
 
 
 @pytest.fixture

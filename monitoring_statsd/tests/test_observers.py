@@ -37,7 +37,7 @@ class TestObservers(StatsdMixin, HttpCase):
         metrics._metrics = None
         with self.assertNoLogs("odoo.addons.monitoring_statsd.metrics"):
             observers.observe_s3(self.operation())
-            observers.observe_redis("get", 0.001, None)
+            observers.observe_redis("get", 0.001, None, 0)
 
     def test_addon_that_is_not_loaded_is_no_error(self):
         self.start_statsd()
@@ -55,7 +55,7 @@ class TestObservers(StatsdMixin, HttpCase):
     def test_operations_outside_of_a_request_leave_at_once(self):
         self.start_statsd()
         observers.observe_s3(self.operation(size=1000))
-        observers.observe_redis("save", 0.001, None)
+        observers.observe_redis("save", 0.001, None, 0)
         self.assertEqual(
             self.statsd.lines("odoo.redis."),
             [
@@ -68,16 +68,17 @@ class TestObservers(StatsdMixin, HttpCase):
     def test_errors_are_counted_by_class(self):
         self.start_statsd()
         observers.observe_s3(self.operation("put", error=ConnectionError("x")))
-        observers.observe_redis("get", 0.001, TimeoutError())
-        lines = self.statsd.lines("odoo.redis.error")
+        observers.observe_redis("get", 0.001, TimeoutError(), 2)
+        lines = self.statsd.lines("odoo.redis.retries")
         self.assertIn("odoo.s3.error.acme.prod.put.ConnectionError:1|c", lines)
         self.assertIn("odoo.redis.error.acme.prod.get.TimeoutError:1|c", lines)
+        self.assertIn("odoo.redis.retries.acme.prod.get:2|c", lines)
 
     def test_operations_of_a_request_leave_with_it(self):
         self.start_statsd()
         with requests.RequestMeasure({"PATH_INFO": "/"}):
             observers.observe_s3(self.operation())
-            observers.observe_redis("get", 0.001, None)
+            observers.observe_redis("get", 0.001, None, 0)
             self.assertIs(requests.current().batch(), requests.current().batch())
         self.statsd.lines("odoo.http.request")
         [packet] = self.statsd.packets

@@ -1,6 +1,7 @@
 """A Redis of a test's own, to be mistreated."""
 
 import contextlib
+import re
 import secrets
 import shutil
 import signal
@@ -13,6 +14,14 @@ import unittest
 from pathlib import Path
 
 import redis
+from pydantic import SecretStr
+
+from .common import redis_settings
+
+#: of the checkout; a wheel has no deploy/
+USERS = Path(__file__).resolve().parents[2] / "deploy" / "redis" / "users.acl"
+#: prefix of the keys that they may use
+USERS_PREFIX = "client-odoo-prod"
 
 
 def free_port() -> int:
@@ -25,13 +34,19 @@ class RedisServer:
     """A ``redis-server`` process on a free port, with its data in a new folder.
 
     :param options: lines of its configuration
+    :param users: whether it has the users of ``deploy/redis/users.acl``
     """
 
-    def __init__(self, *options: str, program: str = "redis-server"):
-        self.program = shutil.which(program)
+    def __init__(self, *options: str, users: bool = False):
+        self.program = shutil.which("redis-server")
         if not self.program:
-            raise unittest.SkipTest(f"{program} is not installed")
+            raise unittest.SkipTest("redis-server is not installed")
         self.folder = tempfile.TemporaryDirectory(prefix="odoo-session-redis-")
+        if users:
+            if not USERS.exists():
+                raise unittest.SkipTest(f"{USERS} is not here")
+            shutil.copy(USERS, self.folder.name)
+            options = *options, f"aclfile {self.folder.name}/{USERS.name}"
         self.port = free_port()
         self.password = secrets.token_hex(8)
         self.options = options
@@ -62,6 +77,20 @@ class RedisServer:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{self.program} did not start")
             time.sleep(0.01)
+
+    def settings(self, user: str | None = None, **values):
+        """Return the settings of a store on this server.
+
+        :param user: of ``deploy/redis/users.acl``; ``None``: one who may do anything
+        """
+        if user:
+            password = secrets.token_hex(8)
+            self.command("ACL", "SETUSER", user, "on", f">{password}")
+            self.command("ACL", "SAVE")
+            prefix = f"{USERS_PREFIX}:{secrets.token_hex(6)}"
+            values = {"password": SecretStr(password), "prefix": prefix, **values}
+        values = {"host": "127.0.0.1", "port": self.port, "password": None, **values}
+        return redis_settings(username=user, **values)
 
     def command(self, *arguments):
         """Send one command, and return Redis's answer or its error."""
@@ -100,6 +129,69 @@ class RedisServer:
             self.process = None
 
 
+class Monitor:
+    """What a Redis is asked, from its MONITOR: scripts' commands, too.
+
+    :param server: must live until :meth:`stop`
+    """
+
+    #: the client's address or "lua", the command, and its first argument
+    LINE = re.compile(r'\+\S+ \[\d+ (\S+)\] "([^"]*)"(?: "((?:[^"\\]|\\.)*)")?')
+
+    def __init__(self, server: RedisServer):
+        self.server = server
+        self.lines: list[str] = []
+        self.commands: set[str] = set()
+        #: first arguments of those commands that have keys
+        self.keys: set[str] = set()
+        self.socket = socket.create_connection(("127.0.0.1", server.port))
+        self.socket.sendall(b"MONITOR\r\n")
+        self.file = self.socket.makefile("r", encoding="ascii")
+        if self.file.readline() != "+OK\n":
+            raise RuntimeError("no MONITOR")
+        self.end = secrets.token_hex(8)
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def stop(self):
+        """Wait until all was told."""
+        self.server.command("ECHO", self.end)
+        self.thread.join()
+        self.file.close()
+        self.socket.close()
+
+    def _read(self):
+        for line in self.file:
+            _client, command, argument = self.LINE.match(line).groups()
+            if argument == self.end:
+                return
+            self.lines.append(line)
+            self.commands.add(command.lower())
+            if command.lower() in ("get", "mget", "set", "del", "exists"):
+                self.keys.add(argument)
+
+
+def check_commands(monitor: Monitor, prefix: str, expected: set[str]):
+    """Compare what a Redis was asked with what a session store may ask it.
+
+    :param expected: commands that must have been seen, so that it was really watched
+    """
+    monitor.stop()
+    allowed = {"mget", "eval", "evalsha", "get", "set", "del", "exists"}
+    of_connection = {"auth", "client", "select"}
+    of_tests = {"ping", "ttl", "pttl"}
+    found = monitor.commands - allowed - of_connection - of_tests
+    missing = expected - monitor.commands
+    # one session, one login's previous session id, one mark, one key of the 2016 addon
+    key = re.compile(
+        rf"session:{re.escape(prefix)}:"
+        r"(\{[\w-]{2}\}[\w-]{40}(:previous|:revoked)?|[\w-]{84})"
+    )
+    others = {text for text in monitor.keys if not key.fullmatch(text)}
+    if found or missing or others:
+        raise AssertionError(f"{found=}, {missing=}, {others=}")
+
+
 class CuttingProxy:
     """Forwards to a port, and cuts connections in the middle of a long answer.
 
@@ -109,10 +201,16 @@ class CuttingProxy:
     def __init__(self, port: int):
         self.target = port
         self.cut_after_bytes: int | None = None
+        self.once = False
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.sockets = [self.listener]
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut_next(self, after_bytes: int):
+        """Cut one answer only."""
+        self.cut_after_bytes = after_bytes
+        self.once = True
 
     def stop(self):
         for each in self.sockets:
@@ -136,6 +234,8 @@ class CuttingProxy:
             while data := source.recv(65536):
                 cut = self.cut_after_bytes if answers else None
                 if cut is not None and len(data) > cut:
+                    if self.once:
+                        self.cut_after_bytes, self.once = None, False
                     sink.sendall(data[:cut])
                     break
                 sink.sendall(data)

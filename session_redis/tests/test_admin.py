@@ -11,29 +11,40 @@ from odoo.tools import config
 from .. import admin, connection
 from ..store import RedisSessionStore
 from .common import USER_ID, StoreCase, redis_settings
+from .redis_server import RedisServer
 
 
-@tagged("post_install", "-at_install")
-class TestAdmin(StoreCase):
+class AdminSuite:
+    """What ``odoo redissessions`` does with all sessions."""
+
+    def admin_store(self):
+        """Return a store whose Redis user may SCAN."""
+        return self.store
+
     def test_count_by_kind(self):
+        store = self.admin_store()
+        before = admin.count(store)
         self.new_session()
         self.new_session(USER_ID)
         session = self.new_session(USER_ID)
         with self.cursor_env() as env:
             self.store.rotate(session, env, soft=True)
-        numbers = admin.count(self.store)
-        self.assertEqual(numbers, {"with a user": 2, "without a user": 1})
-        admin_store = RedisSessionStore(redis_settings(), lambda: self.client)
-        self.assertEqual(sum(admin.count(admin_store).values()), 0)
+        numbers = admin.count(store)
+        added = {kind: number - before[kind] for kind, number in numbers.items()}
+        self.assertEqual(added, {"with a user": 2, "without a user": 1})
+        values = self.settings.model_copy(update={"prefix": "another"})
+        others = RedisSessionStore(values, lambda: store.client)
+        self.assertEqual(sum(admin.count(others).values()), 0)
 
     def test_export_and_import_keep_the_login(self):
         session, other = self.new_session(USER_ID), self.new_session(USER_ID)
         file = io.StringIO()
-        admin.export_sessions(self.store, file)
-        self.assertNotIn(session.sid[42:], file.getvalue())
+        admin.export_sessions(self.admin_store(), file)
+        for secret in (session.sid[42:], other.sid[42:]):
+            self.assertNotIn(secret, file.getvalue())
         self.store.delete(session)
         file.seek(0)
-        added, skipped = admin.import_sessions(self.store, file)
+        added, skipped = admin.import_sessions(self.admin_store(), file)
         self.assertGreaterEqual(skipped, 1)
         self.assertEqual(added, 1)
         self.assertEqual(dict(self.read_again(session)), dict(session))
@@ -43,6 +54,13 @@ class TestAdmin(StoreCase):
         for text in ("", "{}", "[]", "nonsense", '{"format": "other"}\n{}'):
             with self.assertRaises(admin.AdminError):
                 admin.import_sessions(self.store, io.StringIO(text))
+
+
+@tagged("post_install", "-at_install")
+class TestAdmin(AdminSuite, StoreCase):
+    """On the Redis of the environment."""
+
+    allow_inherited_tests_method = True
 
 
 @tagged("post_install", "-at_install")
@@ -93,13 +111,23 @@ class TestAdminOfUsers(TransactionCase):
 class TestCommand(StoreCase):
     """``odoo redissessions``, and a server with variables that cannot be used."""
 
+    @classmethod
+    def make_settings(cls):
+        server = RedisServer(users=True)
+        cls.addClassCleanup(server.stop)
+        server.start()
+        return server.settings("odoo-admin")
+
     def run_command(self, *arguments, **variables):
         paths = ",".join(config["addons_path"])
         return subprocess.run(
             [sys.executable, "-m", "odoo", f"--addons-path={paths}", *arguments],
             env={
                 **os.environ,
+                "ODOO_SESSION_REDIS_PORT": str(self.settings.port),
                 "ODOO_SESSION_REDIS_PREFIX": self.settings.prefix,
+                "ODOO_SESSION_REDIS_USERNAME": self.settings.username,
+                "ODOO_SESSION_REDIS_PASSWORD": self.settings.secret_password(),
                 "ODOO_RC": os.devnull,
                 **variables,
             },

@@ -254,8 +254,23 @@ class TestFailure(BaseCase):
         self.store.get(self.session.sid)
         self.server.kill()
         self.assertUnavailable(self.store.save, self.session)
-        (name, seconds, error), failed = seen
-        self.assertEqual((name, error), ("get", None))
+        (name, seconds, error, retries), failed = seen
+        self.assertEqual((name, error, retries), ("get", None, 0))
         self.assertTrue(0 < seconds < 1)
         self.assertEqual(failed[0], "save")
         self.assertIsInstance(failed[2], Exception)
+        self.assertGreaterEqual(failed[3], 2)  # also of the connection within a try
+
+    def test_observers_see_a_retry_that_helped(self):
+        seen = []
+        self.addCleanup(observer.observers.clear)
+        observer.observers.append(lambda *arguments: seen.append(arguments))
+        proxy = CuttingProxy(self.server.port)
+        self.addCleanup(proxy.stop)
+        store = self.new_store(port=proxy.port)
+        store.get(self.session.sid)
+        proxy.cut_next(60)
+        self.assertEqual(store.get(self.session.sid).uid, USER_ID)
+        store.get(self.session.sid)
+        self.assertEqual([retries for *_rest, retries in seen], [0, 1, 0])
+        self.assertEqual([error for _n, _s, error, _r in seen], [None] * 3)

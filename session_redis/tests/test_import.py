@@ -14,8 +14,7 @@ from ..exceptions import SessionStoreUnavailable
 from .common import USER_ID, StoreCase
 
 
-@tagged("post_install", "-at_install")
-class TestImport(StoreCase):
+class ImportSuite:
     """Switching the store on logs nobody out."""
 
     def setUp(self):
@@ -100,14 +99,14 @@ class TestImport(StoreCase):
 
     def test_revoked_during_its_move(self):
         session = self.in_file()
-        evaluate = self.client.eval
+        evaluate = self.store._eval
 
         def revoke_first(*arguments):
             with patch("odoo.addons.session_redis.legacy.delete_files"):
                 self.store.delete_from_identifiers([session.sid[:42]])
             return evaluate(*arguments)
 
-        with patch.object(self.client, "eval", revoke_first):
+        with patch.object(self.store, "_eval", revoke_first):
             self.assertMissing(session)
         self.assertMissing(session)
 
@@ -161,3 +160,10 @@ class TestImport(StoreCase):
         store = type(self.store)(values, lambda: self.client)
         self.assertTrue(store.get(session.sid).is_new)
         self.assertTrue(self.has_file(session))
+
+
+@tagged("post_install", "-at_install")
+class TestImport(ImportSuite, StoreCase):
+    """On the Redis of the environment."""
+
+    allow_inherited_tests_method = True

@@ -1,0 +1,1 @@
+Count the further tries of session operations on Redis.
