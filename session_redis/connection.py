@@ -20,20 +20,12 @@ BACKOFF_CAP_SECONDS = 0.2
 _ENDED_BY_SERVER = re.compile("alert|EOF occurred|closed|reset|broken pipe", re.I)
 
 
-class CountedRetry(Retry):
-    """redis-py's retry, which tells :mod:`.observer` of each further try."""
+class CountingBackoff(ExponentialWithJitterBackoff):
+    """Asked how long to wait before each further try, it tells :mod:`.observer`."""
 
-    def call_with_retry(self, do, *arguments, **options):
-        again = False
-
-        def tell_and_do():
-            nonlocal again
-            if again:
-                observer.count_retry()
-            again = True
-            return do()
-
-        return super().call_with_retry(tell_and_do, *arguments, **options)
+    def compute(self, failures):
+        observer.count_retry()
+        return super().compute(failures)
 
 
 class BlockingSentinelConnectionPool(
@@ -135,10 +127,8 @@ def _connection_options(settings):
     return {
         "socket_connect_timeout": settings.connect_timeout,
         "socket_timeout": settings.timeout,
-        "retry": CountedRetry(
-            ExponentialWithJitterBackoff(
-                base=BACKOFF_BASE_SECONDS, cap=BACKOFF_CAP_SECONDS
-            ),
+        "retry": Retry(
+            CountingBackoff(base=BACKOFF_BASE_SECONDS, cap=BACKOFF_CAP_SECONDS),
             settings.retries,
         ),
         # A name may lead to the new master while a connection to the old one lives.

@@ -95,3 +95,50 @@ def test_attach_in_the_chatter_then_open_on_the_other_front_end(
     for answer in pictures:
         assert answer.headers["x-front-end"].split(", ")[-1] != writer
     assert not errors + later_errors
+
+
+# Redis away
+
+
+def cookies_set(answers):
+    """Return the paths whose answer sets a cookie."""
+    return [a.url for a in answers if "set-cookie" in a.all_headers()]
+
+
+def test_outage_of_redis_is_a_lost_connection_and_no_logout(
+    page, own_redis, make_database, start_front_end, run_folder
+):
+    database = make_database("test_browser_outage", "session_redis,mail")
+    options = {"max_cron_threads": "0"}
+    front_end = start_front_end(
+        "browser_outage", database, options, **own_redis.env("odoo")
+    )
+    page.goto(f"{front_end.url}/web/login")
+    page.fill("input[name=login]", "admin")
+    page.fill("input[name=password]", "admin")
+    page.click("button[type=submit]")
+    page.wait_for_selector(".o_main_navbar")
+    [cookie] = [c for c in page.context.cookies() if c["name"] == "session_id"]
+
+    own_redis.stop()
+    answers = []
+    page.on("response", lambda answer: answers.append(answer))
+    page.click(".o_user_menu button")
+    with page.expect_response(lambda answer: answer.status == 503) as refused:
+        page.click("[data-menu=preferences], [data-menu=settings]")
+    assert refused.value.headers["retry-after"]
+    expect(page.locator(".o_notification")).to_contain_text("Connection lost")
+    page.screenshot(path=run_folder / "outage.png")
+    # also for who opens a page now
+    other = page.context.new_page()
+    other.on("response", lambda answer: answers.append(answer))
+    assert other.goto(f"{front_end.url}/odoo").status == 503
+    assert not cookies_set(answers)
+
+    own_redis.start()
+    restored = page.locator(".o_notification", has_text="back online")
+    expect(restored).to_be_visible(timeout=60_000)
+    page.reload()
+    page.wait_for_selector(".o_main_navbar")
+    [same] = [c for c in page.context.cookies() if c["name"] == "session_id"]
+    assert same["value"] == cookie["value"]

