@@ -130,8 +130,11 @@ def successor_sid(sid: str, nonce: bytes) -> str:
     return sid[:STORED_SESSION_BYTES] + text[:STORED_SESSION_BYTES]
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def dumps(values: dict) -> bytes:
-    return json.dumps(values, separators=(",", ":")).encode()
+    return _encode(values).encode()
 
 
 def encode_previous(previous: Previous) -> bytes:

@@ -295,7 +295,7 @@ class RedisSessionStore(sessions.SessionStore):
         A request with a rotated session id has other ones in front of it; what it has
         changed belongs to the successor.
         """
-        values = dict(session)
+        values = session.copy_values()
         stored = self._stored(session)
         if stored and stored.previous:
             return record.changed(
@@ -575,11 +575,12 @@ class RedisSessionStore(sessions.SessionStore):
     def client(self):
         """The client of redis-py.
 
-        :raises SessionStoreUnavailable: that of a cluster connects when it is made
+        :raises SessionStoreUnavailable: when the file of the password cannot be read
+            any more; and a cluster's client connects when it is made
         """
         try:
             return self._connect()
-        except (RedisError, RedisClusterException) as error:
+        except (RedisError, RedisClusterException, OSError) as error:
             raise self._unavailable("connect", error) from error
 
     def _key(self, identifier):

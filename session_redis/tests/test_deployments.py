@@ -340,7 +340,9 @@ def wait_for_cluster(nodes):
 
 
 @tagged("post_install", "-at_install")
-class TestCluster(ContractSuite, SecrecySuite, GhostSuite, RotationSuite, StoreCase):
+class TestCluster(
+    ContractSuite, SecrecySuite, GhostSuite, RotationSuite, AdminSuite, StoreCase
+):
     """On a Redis Cluster of three nodes."""
 
     allow_inherited_tests_method = True

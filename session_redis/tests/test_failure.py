@@ -2,6 +2,7 @@ import json
 import signal
 import threading
 import time
+from pathlib import Path
 from unittest.mock import patch
 
 from pydantic import SecretStr
@@ -202,6 +203,16 @@ class TestFailure(BaseCase):
             self.new_store().get, self.session.sid
         )  # no password at all
         self.assertIn("Authentication", reason)
+
+    def test_file_of_the_password_is_gone(self):
+        values = self.store._settings.model_copy(
+            update={"password_file": Path(self.server.folder.name) / "password"}
+        )
+        store = RedisSessionStore(values, lambda: connection.connect(values))
+        reason = self.assertUnavailable(store.get, self.session.sid)
+        self.assertIn("No such file", reason)
+        values.password_file.write_text("")
+        self.assertEqual(store.get(self.session.sid).uid, USER_ID)
 
     def test_wrong_database(self):
         reason = self.assertUnavailable(self.new_store(db=99).get, self.session.sid)
