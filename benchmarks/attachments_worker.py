@@ -13,6 +13,7 @@ import json
 import os
 import pstats
 import secrets
+import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,6 +42,31 @@ def process_memory_mib(pid: int, field: str) -> float:
 def forget_peak(pid: int) -> None:
     """Let ``VmHWM`` of a process begin anew (proc(5), "clear_refs")."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def plain_client(endpoint: str):
+    """Return boto3's client, configured as the addon's default."""
+    import boto3.session
+    from botocore.config import Config
+
+    return boto3.session.Session(
+        aws_access_key_id=os.environ["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+        region_name=os.environ["AWS_REGION"],
+    ).client(
+        "s3",
+        endpoint_url=endpoint,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            connect_timeout=2,
+            read_timeout=10,
+            max_pool_connections=32,
+            retries={"mode": "standard", "total_max_attempts": 3},
+        ),
+    )
 
 
 class Alternative:
@@ -109,35 +135,13 @@ class BareBoto3(Alternative):
     """boto3, configured as the addon does it."""
 
     def __init__(self, counter):
-        import boto3.session
-
         super().__init__(counter)
-        self.session = boto3.session.Session(
-            aws_access_key_id=os.environ["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=os.environ["AWS_SECRET_ACCESS_KEY"],
-            region_name=os.environ["AWS_REGION"],
-        )
         self.bucket = os.environ["AWS_BUCKETNAME"]
         self.key = None
         self.keys = []
 
     def use(self, endpoint):
-        from botocore.config import Config
-
-        self.client = self.session.client(
-            "s3",
-            endpoint_url=endpoint,
-            config=Config(
-                signature_version="s3v4",
-                s3={"addressing_style": "path"},
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                connect_timeout=2,
-                read_timeout=10,
-                max_pool_connections=32,
-                retries={"mode": "standard", "total_max_attempts": 3},
-            ),
-        )
+        self.client = plain_client(endpoint)
 
     def _put(self, key, content):
         self.client.put_object(Bucket=self.bucket, Key=key, Body=content)
@@ -375,6 +379,33 @@ class AttachmentS3(Attachments):
         """Let new contents go to S3."""
         with self.transaction() as env:
             env["ir.config_parameter"].set_param("ir_attachment.location", "s3://")
+
+    def compare_clients(self, endpoint, size, times):
+        """Compare a plain client with the addon's: seconds, and of them CPU."""
+        self.use(endpoint)
+        with self.transaction() as env:
+            store = env["ir.attachment"]._s3_configuration().store()
+        clients = {"plain": plain_client(endpoint), "addon": store.client}
+        samples = {}
+        for number in range(times + 1):
+            content = secrets.token_bytes(size)
+            for name, client in clients.items():
+                target = {"Bucket": store.bucket, "Key": f"clients/{name}"}
+                for operation in ("put", "get"):
+                    cpu, start = time.thread_time(), time.perf_counter()
+                    if operation == "put":
+                        client.put_object(Body=content, **target)
+                    else:
+                        client.get_object(**target)["Body"].read()
+                    seconds = time.perf_counter() - start
+                    cpu = time.thread_time() - cpu
+                    if number:  # the first opens the connection
+                        found = samples.setdefault(f"{name} {operation}", [])
+                        found.append((seconds, cpu))
+        return {
+            name: [statistics.median(figures) for figures in zip(*found, strict=True)]
+            for name, found in samples.items()
+        }
 
 
 class FsAttachment(Attachments):

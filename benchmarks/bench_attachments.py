@@ -26,7 +26,7 @@ from attachments_worker import (
     process_memory_mib,
 )
 from latency_proxy import Counter
-from toolbox import odoo_command, processes, project
+from toolbox import odoo_command, odoo_server, processes, project, services
 from workers import Worker
 
 FOLDER = project.RUN / "bench" / "attachments"
@@ -45,6 +45,13 @@ DATABASES = {
     "peer": ("bench_peer", "fs_attachment"),
 }
 MIGRATION_DATABASE = "bench_migration"
+#: the database that the others are copies of
+BASE = "bench_base"
+ODOO_OPTIONS = {
+    "data_dir": str(FOLDER / "data"),
+    "server_wide_modules": "base,web",
+    "max_cron_threads": "0",
+}
 OPERATIONS = {
     "write": "write",
     "write_same": "write of the same content",
@@ -198,7 +205,7 @@ class Benchmark:
 
     def _odoo_env(self, name, **options):
         configuration = odoo_command.write_configuration(
-            FOLDER / name, server_wide_modules="base,web", **options
+            FOLDER / name, **{**ODOO_OPTIONS, **options}
         )
         env = {**self.env, "ODOO_RC": str(configuration)}
         if name == "peer":
@@ -206,20 +213,28 @@ class Benchmark:
         return env
 
     def _make_databases(self):
+        own = services.Services(project.RUN / "bench" / "services")
+        self._install("filestore", BASE, "web")
         installs = {**DATABASES, "migration": (MIGRATION_DATABASE, "attachment_s3")}
-        for name, (database, modules) in installs.items():
-            say(f"database with {modules}")
-            arguments = ["-d", database, "-i", f"web,{modules}", "--stop-after-init"]
-            result = subprocess.run(
-                [project.PYTHON, project.ODOO, "server", *arguments, "--no-http"],
-                env=self._odoo_env(name),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                preexec_fn=processes.die_with_parent(),
-            )
-            if result.returncode:
-                raise project.ProjectError(result.stdout[-3000:])
+        for name, (database, module) in installs.items():
+            data_dir = Path(ODOO_OPTIONS["data_dir"])
+            odoo_server.copy_database(own, BASE, database, data_dir)
+            if module != "web":
+                self._install(name, database, module)
+
+    def _install(self, name, database, module):
+        say(f"database with {module}")
+        arguments = ["-d", database, "-i", module, "--stop-after-init", "--no-http"]
+        result = subprocess.run(
+            [project.PYTHON, project.ODOO, "server", *arguments],
+            env=self._odoo_env(name),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=processes.die_with_parent(),
+        )
+        if result.returncode:
+            raise project.ProjectError(result.stdout[-3000:])
 
     def _start_worker(self, name, database=None):
         alternative = "addon" if name == "migration" else name
@@ -271,6 +286,7 @@ class Benchmark:
         self.raw["operations"] = {"/".join(map(str, k)): v for k, v in samples.items()}
         self._operation_bars(samples)
         self._factors(samples)
+        self._clients()
         self._cpu(samples)
         self._proxy_cost(samples)
 
@@ -358,6 +374,32 @@ class Benchmark:
         self.sections.append(
             "### Where boto3 is the limit\n\nWhat stores attachments with boto3 costs "
             "what Odoo itself costs, which the filestore shows, and boto3.\n\n"
+            + results.table(header, rows)
+        )
+
+    def _clients(self):
+        """What the addon's use of boto3 saves."""
+        rows = []
+        for latency, endpoint in ((0, self.direct), (self.plan.latency, self.far)):
+            for size in (20 * KB, MB):
+                found = self.workers["addon"].call(
+                    "compare_clients",
+                    endpoint=endpoint,
+                    size=size,
+                    times=self.plan.profiled // (4 if latency else 1),
+                )
+                for operation in ("put", "get"):
+                    cells = [
+                        f"{1000 * found[f'{client} {operation}'][0]:.1f} · "
+                        f"{1000 * found[f'{client} {operation}'][1]:.2f}"
+                        for client in ("plain", "addon")
+                    ]
+                    text = f"{operation}, {size_text(size)}, {latency} ms"
+                    rows.append([text, *cells])
+        header = ["ms · of them CPU", "boto3 as it is", "as the addon uses it"]
+        self.sections.append(
+            "Bare `put_object` and `get_object`, in turn: uploads without "
+            "`Expect: 100-continue` and in one piece, a fixed user agent.\n\n"
             + results.table(header, rows)
         )
 
