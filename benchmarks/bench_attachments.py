@@ -78,7 +78,7 @@ class Plan:
     :param latency: added, in milliseconds
     """
 
-    sizes: dict = field(default_factory=lambda: {20 * KB: 40, MB: 25, 50 * MB: 5})
+    sizes: dict = field(default_factory=lambda: {20 * KB: 30, MB: 20, 50 * MB: 5})
     latency: int = 20
     many: tuple = (80, 60 * KB)
     many_times: int = 5
@@ -86,7 +86,7 @@ class Plan:
     downloads: int = 5
     migrated: tuple = (10_000, 20 * KB)
     migrations: int = 3
-    profiled: int = 200
+    profiled: int = 100
 
 
 QUICK = Plan(
