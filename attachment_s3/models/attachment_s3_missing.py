@@ -22,7 +22,7 @@ class AttachmentS3Missing(models.Model):
         self.env.cr.execute(
             SQL(
                 """INSERT INTO attachment_s3_missing (uri)
-                   SELECT unnest(%s) ON CONFLICT DO NOTHING""",
+                   SELECT unnest(%s::varchar[]) ON CONFLICT DO NOTHING""",
                 list(uris),
             )
         )

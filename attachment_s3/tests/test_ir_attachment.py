@@ -1,14 +1,18 @@
 import hashlib
 import os
+from dataclasses import replace
+from functools import partial
 from unittest.mock import patch
+from urllib.parse import urlsplit
 
 from odoo.exceptions import AccessError, UserError
 from odoo.tests import new_test_user, tagged
 
 from ..configuration import LOCATION, READONLY, split_uri
-from ..exceptions import S3ContentError, S3Error
+from ..exceptions import S3ContentError, S3Error, S3Unavailable
 from ..placement import PLACEMENT
 from .common import PNG, Operations, S3Case, variables
+from .fault_proxy import FaultProxy
 
 
 @tagged("post_install", "-at_install")
@@ -139,6 +143,33 @@ class TestErrors(S3Case):
                 self.make()
         self.assertTrue(attachment.raw)
 
+    def test_404_of_another_server_is_no_missing_object(self):
+        """Such as that of an ingress without a backend, or of a wrong AWS_HOST."""
+        attachment = self.make()
+        attachment.invalidate_recordset()
+        server = urlsplit(self.objects.config.connection.host)
+        with FaultProxy((server.hostname, server.port)) as proxy:
+            proxy.fail(partial(proxy.do_answer, 404, "NotFound"))
+            with (
+                variables(AWS_HOST=proxy.url),
+                self.assertRaisesRegex(S3Unavailable, "check AWS_HOST"),
+            ):
+                attachment.raw  # noqa: B018
+            store = replace(
+                self.objects.config.store(),
+                connection=replace(self.objects.config.connection, host=proxy.url),
+            )
+            with self.assertRaises(S3Unavailable):
+                store.delete(["not-confirmed"])
+
+    def test_overwriting_in_the_database_notes_the_old_content(self):
+        attachment = self.make()
+        uri = attachment.store_fname
+        with variables(AWS_ATTACHMENT_READONLY="1"):
+            attachment.raw = b"new"
+        self.assertFalse(attachment.store_fname)
+        self.assertTrue(self.env["attachment.s3.garbage"].search([("uri", "=", uri)]))
+
     def test_nothing_is_stored_when_the_upload_fails(self):
         before = self.attachment.search_count([])
         with (
@@ -158,7 +189,7 @@ class TestCopy(S3Case):
         self.referenced = self.enterContext(
             patch.object(
                 self.registry["attachment.s3.garbage"],
-                "_is_referenced_now",
+                "_is_true_now",
                 autospec=True,
                 return_value=True,
             )
@@ -198,6 +229,39 @@ class TestCopy(S3Case):
             second = self.make(raw)
         self.assertEqual(operations.names, [])
         self.assertEqual(second.store_fname, attachment.store_fname)
+
+    def test_copy_while_the_store_must_not_be_used_keeps_the_content(self):
+        attachment = self.make()
+        with variables(DISABLE_ATTACHMENT_STORAGE="1"):
+            copy = attachment.copy()
+        self.assertEqual(copy.store_fname, attachment.store_fname)
+
+    def test_client_names_no_content_by_the_defaults_of_its_context(self):
+        secret = self.make(b"secret content")
+        user = new_test_user(self.env, "attachment_s3_user", "base.group_user")
+        attachments = self.attachment.with_user(user).with_context(
+            default_store_fname=secret.store_fname,
+            default_checksum=secret.checksum,
+            default_file_size=14,
+        )
+        mine = attachments.create({"name": "x"})
+        self.assertFalse(mine.sudo().store_fname)
+        self.assertFalse(mine.with_context({}).raw)
+
+    def test_client_reads_no_content_by_a_record_that_is_not_stored(self):
+        secret = self.make(b"secret content")
+        user = new_test_user(self.env, "attachment_s3_user", "base.group_user")
+        values = {"name": "x", "store_fname": secret.store_fname}
+        spec = {"name": {}, "store_fname": {}, "raw": {}, "datas": {}}
+        attachments = self.attachment.with_user(user)
+        for changed in ([], ["store_fname"]):
+            answer = attachments.onchange(values, changed, spec)["value"]
+            self.assertFalse(answer.get("raw") or answer.get("datas"), changed)
+        mine = attachments.create({"name": "mine", "raw": os.urandom(1000)})
+        form = attachments.new({"name": "x"}, origin=mine)
+        self.assertEqual(form.raw, mine.raw)
+        self.env.invalidate_all()
+        self.assertFalse(attachments.new(values, origin=mine).raw)
 
     def test_nobody_names_a_content_that_is_not_his(self):
         secret = self.make(b"secret content")

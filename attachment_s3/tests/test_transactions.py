@@ -8,7 +8,7 @@ from odoo import SUPERUSER_ID, api
 from odoo.service.model import retrying
 from odoo.tests import tagged
 
-from ..exceptions import S3Unavailable
+from ..exceptions import S3ObjectMissing, S3Unavailable
 from ..store import S3Store
 from .common import CommittedCase, Operations, variables
 
@@ -40,6 +40,71 @@ class TestTransactions(CommittedCase):
         self.assertEqual(self.garbage(uri), 0)
         self.collect()
         self.assertTrue(self.objects.exists(uri))
+
+    def test_failed_upload_is_not_committed_by_a_caller_that_goes_on(self):
+        raw = os.urandom(10)
+        failure = S3Unavailable("as if")
+        with self.assertRaisesRegex(S3Unavailable, "as if"), self.environment() as env:
+            with (
+                patch.object(S3Store, "put", side_effect=failure),
+                self.assertRaises(S3Unavailable),
+            ):
+                self.make(env, raw)
+            with self.assertRaises(S3Unavailable), env.cr.savepoint():
+                self.fail("no savepoint begins")
+            env.cr.commit()
+        _id, uri = self.create_committed(raw)
+        self.assertTrue(self.objects.exists(uri))
+
+    def test_failed_upload_in_a_savepoint_lets_the_rest_be_committed(self):
+        for flush in (True, False):
+            with self.environment() as env:
+                kept = self.make(env, os.urandom(10))
+                with (
+                    patch.object(S3Store, "put", side_effect=S3Unavailable("as if")),
+                    self.assertRaises(S3Unavailable),
+                    env.cr.savepoint(flush=flush),
+                ):
+                    self.make(env, os.urandom(10))
+                env.cr.commit()
+                uri = kept.store_fname
+            self.assertTrue(self.objects.exists(uri))
+
+    def test_copy_prepared_in_a_savepoint_that_is_rolled_back(self):
+        """PostgreSQL releases the locks that were taken in it."""
+        raw = os.urandom(10)
+        id_, uri = self.create_committed(raw)
+        with self.environment() as env:
+            savepoint = env.cr.savepoint()
+            [values] = env["ir.attachment"].browse(id_).copy_data()
+            savepoint.close(rollback=True)
+            self.unlink_committed(id_)
+            copy = env["ir.attachment"].create(values)
+            self.collect()
+            env.cr.commit()
+            self.assertEqual(copy.raw, raw)
+        self.collect()
+        self.assertTrue(self.objects.exists(uri))
+
+    def test_copy_of_what_was_collected_meanwhile_is_an_error(self):
+        id_, _uri = self.create_committed(os.urandom(10))
+        with self.environment(commit=False) as env:
+            [values] = env["ir.attachment"].browse(id_).copy_data()
+            self.unlink_committed(id_)
+            self.collect()
+            with self.assertRaises(S3ObjectMissing):
+                env["ir.attachment"].create(values)
+
+    def test_lost_object_is_repaired_by_who_has_the_file(self):
+        raw = os.urandom(10)
+        _id, uri = self.create_committed(raw)
+        self.objects.delete(uri)
+        self.create_committed(raw)
+        self.assertFalse(self.objects.exists(uri), "not known to be lost")
+        with self.environment() as env:
+            env["attachment.s3.inventory"]._take()
+        self.create_committed(raw)
+        self.assertEqual(self.objects.get(uri), raw)
 
     def test_serialization_retry_keeps_what_is_referenced(self):
         raw, other = os.urandom(10), os.urandom(10)
@@ -147,18 +212,6 @@ class TestTransactions(CommittedCase):
             # still sees the first one
             self.assertTrue(env["ir.attachment"].search([("store_fname", "=", uri)]))
             self.make(env, raw)
-        self.assertTrue(self.objects.exists(uri))
-
-    def test_copy_of_what_was_collected_is_no_silent_loss(self):
-        raw = os.urandom(10)
-        id_, uri = self.create_committed(raw)
-        with self.environment() as env:
-            attachment = env["ir.attachment"].browse(id_)
-            self.assertEqual(attachment.raw, raw)  # in its cache
-            self.unlink_committed(id_)
-            self.collect()
-            copy = attachment.copy({"name": "attachment_s3 test"})
-            self.assertEqual(copy.raw, raw)
         self.assertTrue(self.objects.exists(uri))
 
     def test_collector_leaves_what_is_being_written(self):
