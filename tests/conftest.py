@@ -23,6 +23,12 @@ def pytest_addoption(parser):
         help="S3 server behind the tests",
     )
     parser.addoption(
+        "--stress",
+        type=int,
+        metavar="OPERATIONS",
+        help="operations of the stress test of attachments, without a limit of time",
+    )
+    parser.addoption(
         "--screenshots",
         type=Path,
         metavar="FOLDER",
