@@ -1,26 +1,40 @@
-"""Attachments in S3 for the modules that are loaded before this addon.
+"""Changes to Odoo where it offers no place for an override.
 
 During an installation or upgrade Odoo loads base, and whatever comes before this addon,
 with base's own ``ir.attachment`` alone. It would read each content in the bucket as an
 empty one, which a stored computed field (a resized image, the logo of a company) makes
 permanent, and write new contents to the disk of this machine. No override is there yet,
 so these two methods of the base class itself have to know better.
+
+The drop of a database is a function that knows local files only.
 """
 
+import logging
 from functools import wraps
 
+import psycopg2
+
 from odoo.orm.registry import Registry
+from odoo.service import db
 from odoo.tools import SQL
 
+from . import ownership
 from .configuration import STORAGE, configuration_of, is_uri, split_uri
-from .exceptions import S3ObjectMissing
+from .exceptions import S3Error, S3ObjectMissing
+
+_logger = logging.getLogger(__name__)
 
 #: databases whose base was loaded before all of this
 unprotected: set[str] = set()
 
 
 def post_load() -> None:
-    """Change the base class; once in a process."""
+    """Make the changes, once in a process."""
+    _protect_base()
+    _watch_drops()
+
+
+def _protect_base():
     from odoo.addons.base.models.ir_attachment import IrAttachment
 
     if hasattr(IrAttachment._storage, "knows_attachment_s3"):
@@ -66,3 +80,30 @@ def _read(env, uri, size):
         return config.store(bucket).get(key, size)
     except S3ObjectMissing:
         return b""  # as when all is loaded
+
+
+def _watch_drops():
+    """Let a drop remove the objects of the database, when the environment wants it."""
+    if hasattr(db.exp_drop, "removes_objects"):
+        return
+    original = db.exp_drop
+
+    @wraps(original)
+    def exp_drop(db_name):
+        folder = _folder_to_remove(db_name)
+        dropped = original(db_name)
+        if dropped and folder:
+            ownership.remove(folder)
+        return dropped
+
+    exp_drop.removes_objects = True
+    db.exp_drop = exp_drop
+
+
+def _folder_to_remove(db_name):
+    try:
+        return ownership.folder_to_remove(db_name)
+    except (S3Error, psycopg2.Error) as error:
+        # who drops a database wants just that
+        _logger.error("The objects of %s will not be removed: %s", db_name, error)
+        return None

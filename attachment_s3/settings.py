@@ -119,6 +119,13 @@ class S3Settings(BaseSettings):
         description="Days for which an unused object stays in the bucket, so that a "
         "dump of that age can be restored",
     )
+    delete_on_drop: bool = Field(
+        False,
+        validation_alias="AWS_ATTACHMENT_DELETE_ON_DROP",
+        description="When Odoo drops a database, delete what it stored in the bucket, "
+        "at once: no dump of it can be restored any more. What another database of "
+        "the same PostgreSQL user refers to is kept",
+    )
     server_side_encryption: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9:]+$",

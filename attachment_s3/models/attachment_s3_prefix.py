@@ -3,8 +3,9 @@ import secrets
 
 from odoo import api, fields, models, tools
 from odoo.sql_db import db_connect
-from odoo.tools import SQL, str2bool
+from odoo.tools import SQL
 
+from ..ownership import IS_NEUTRALIZED, UUID, identity
 from ..settings import load
 
 
@@ -41,21 +42,9 @@ class AttachmentS3Prefix(models.Model):
 
     @api.model
     def _identity(self) -> tuple[str, str, str, bool]:
-        """Return what tells this database from a copy of it.
-
-        The running environment is looked up as OCA's ``server_environment`` does it:
-        the configuration file first.
-        """
+        """Return what tells this database from a copy of it."""
         parameter = self.env["ir.config_parameter"].sudo().get_param
-        settings = load()
-        names = (tools.config.get("running_env"), settings.running_env, settings.stage)
-        running_env = next(filter(None, names), "")
-        return (
-            self.env.cr.dbname,
-            parameter("database.uuid") or "",
-            running_env,
-            str2bool(parameter("database.is_neutralized") or "", False),
-        )
+        return identity(self.env.cr.dbname, parameter(UUID), parameter(IS_NEUTRALIZED))
 
     @tools.ormcache("dbname", "uuid", "running_env", "neutralized")
     def _prefix_of(self, dbname, uuid, running_env, neutralized):

@@ -253,6 +253,7 @@ class TestInventory(CommittedCase):
             self.assertLogs("odoo.addons.attachment_s3", "WARNING") as logs,
         ):
             cron = env.ref("attachment_s3.cron_inventory")
+            env["attachment.s3.inventory"].search([], limit=100).unlink()
             inventories = env["attachment.s3.inventory"]
             for _run in range(20):
                 env["attachment.s3.inventory"]._cron_take()

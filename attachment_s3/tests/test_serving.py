@@ -78,7 +78,13 @@ class ServingContract:
                 )
                 self.assertEqual(response.content, expected.content)
                 for headers in (response.headers, expected.headers):
-                    for own in ("ETag", "Accept-Ranges", "Date", "Expires", "Set-Cookie"):
+                    for own in (
+                        "ETag",
+                        "Accept-Ranges",
+                        "Date",
+                        "Expires",
+                        "Set-Cookie",
+                    ):
                         headers.pop(own, None)
                     headers.pop("Last-Modified", None)
                 self.assertEqual(dict(response.headers), dict(expected.headers))
