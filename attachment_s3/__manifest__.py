@@ -9,7 +9,6 @@
     "external_dependencies": {
         "python": ["boto3", "pydantic-settings"],
     },
-    "post_load": "post_load",
     "data": ["security/ir.model.access.csv", "data/ir_cron.xml"],
     "post_load": "post_load",
 }
