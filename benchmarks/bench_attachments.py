@@ -65,7 +65,7 @@ all on the same machine. A write is `create` and the commit, in a process with a
 registry; bare boto3 is `put_object` and `get_object` with the client's configuration
 that the addon uses, apart from `Expect: 100-continue`: the addon sends contents of up
 to 2 MiB without it, which saves a round trip. What was read is compared with what was
-written. The bars are those of issue 3."""
+written. The bars are what the project wants of itself."""
 KB, MB = 1000, 1000 * 1000
 CHUNK_BYTES = 1024 * 1024
 
@@ -113,7 +113,7 @@ def size_text(size: int) -> str:
 
 
 class Bar:
-    """A figure that issue 3 asks for."""
+    """A figure that the project wants to reach."""
 
     def __init__(self, text: str, wanted: str, measured: str, met: bool):
         self.cells = (text, wanted, measured, "yes" if met else "**no**")

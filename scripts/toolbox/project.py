@@ -18,6 +18,7 @@ RUN = ROOT / ".run"
 SERVER_WIDE_MODULES = (
     "base",
     "web",
+    "attachment_s3",
     "session_redis",
     "logging_json",
     "monitoring_statsd",
