@@ -204,7 +204,9 @@ class AttachmentS3Garbage(models.Model):
         :raises S3Error: when the store cannot be used
         """
         store = self.env["ir.attachment"]._s3_configuration().store()
-        prefix = self.env["attachment.s3.prefix"]._own_prefix()
+        prefix = self.env["attachment.s3.prefix"]._prefix_to_delete_from()
+        if not prefix:
+            return 0, 0  # nothing was stored yet
         own = f"{SCHEME}{store.bucket}/{prefix}/"
         retention = f"{load().retention_days * 86400} seconds"
         deadline = time.monotonic() + seconds

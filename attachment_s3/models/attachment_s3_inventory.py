@@ -172,7 +172,7 @@ class AttachmentS3Inventory(models.Model):
         self._commit()  # what is compared has to be newer than the last listing
         folders = self._folders()
         folder = next((name for name in folders if name >= (self.folder or "")), None)
-        if folder is None:
+        if folder is None:  # nothing was ever stored
             self._end()
             return False
         position = (folder == self.folder and self.position) or ""
@@ -239,12 +239,19 @@ class AttachmentS3Inventory(models.Model):
             )
         )
         folders = dict(self.env.cr.fetchall())
-        return dict(sorted({**folders, self._own_folder(): True}.items()))
+        if own := self._own_folder():
+            folders[own] = True
+        return dict(sorted(folders.items()))
 
     @api.model
     def _own_folder(self):
-        """Return the folder, as an address, from which this database may delete."""
-        prefix = self.env["attachment.s3.prefix"]._own_prefix()
+        """Return the folder, as an address, from which this database may delete.
+
+        :return: ``None`` when it stored nothing yet
+        """
+        prefix = self.env["attachment.s3.prefix"]._prefix_to_delete_from()
+        if not prefix:
+            return None
         bucket = self.env["ir.attachment"]._s3_configuration().bucket
         return f"{SCHEME}{bucket}/{prefix}/"
 

@@ -46,6 +46,33 @@ class AttachmentS3Prefix(models.Model):
         parameter = self.env["ir.config_parameter"].sudo().get_param
         return identity(self.env.cr.dbname, parameter(UUID), parameter(IS_NEUTRALIZED))
 
+    @api.model
+    def _prefix_to_delete_from(self) -> str | None:
+        """Return the prefix of this database as it is now; ``None``: it has none yet.
+
+        Past all caches: a restore neutralizes a database by SQL when its registry is
+        loaded already, and what the original stored is not the copy's to delete.
+
+        :raises S3ConfigurationError: for an invalid variable
+        """
+        with db_connect(self.env.cr.dbname).cursor() as cr:
+            cr.execute(
+                SQL(
+                    "SELECT key, value FROM ir_config_parameter WHERE key = ANY(%s)",
+                    [UUID, IS_NEUTRALIZED],
+                )
+            )
+            parameter = dict(cr.fetchall()).get
+            cr.execute(
+                SQL(
+                    """SELECT prefix FROM attachment_s3_prefix
+                        WHERE (dbname, uuid, running_env, neutralized) = %s""",
+                    identity(cr.dbname, parameter(UUID), parameter(IS_NEUTRALIZED)),
+                )
+            )
+            row = cr.fetchone()
+            return row[0] if row else None
+
     @tools.ormcache("dbname", "uuid", "running_env", "neutralized")
     def _prefix_of(self, dbname, uuid, running_env, neutralized):
         # Its own transaction: the prefix has to be there for all others before the

@@ -368,6 +368,23 @@ class TestOwnership(CommittedCase):
         self.assertTrue(self.objects.exists(uri))
         self.objects.delete(uri)
 
+    def test_collector_sees_a_neutralization_that_the_caches_do_not(self):
+        """As Odoo's restore does it: by SQL, with the registry loaded."""
+        id_, uri = self.create_committed(os.urandom(10))
+        self.addCleanup(self.registry.clear_all_caches)
+        self.addCleanup(self.set_parameter, "database.is_neutralized", False)
+        with self.environment() as env:
+            env.cr.execute(
+                """INSERT INTO ir_config_parameter (key, value)
+                   VALUES ('database.is_neutralized', 'true')"""
+            )
+        self.unlink_committed(id_)
+        self.collect()
+        self.assertTrue(self.objects.exists(uri))
+        with self.environment() as env:
+            env["attachment.s3.inventory"]._take(fix=True)
+        self.assertTrue(self.objects.exists(uri))
+
     def test_neutralized_database_owns_nothing(self):
         id_, uri = self.create_committed(os.urandom(10))
         self.unlink_committed(id_)
