@@ -28,12 +28,23 @@ if os.environ.get("TEST_EVENTED"):
     # as the prefork server starts its process for websockets
     sys.argv.insert(1, "gevent")
 
+import warnings
+
 import odoo.cli
+from odoo.service import server
+
+load_server_wide_modules = server.load_server_wide_modules
+
+
+def load_and_warn():
+    load_server_wide_modules()
+    warnings.warn("as an old library does", DeprecationWarning)
+
+
+server.load_server_wide_modules = load_and_warn
 
 if os.environ.get("TEST_UNCAUGHT"):
     import threading
-
-    from odoo.service import server
 
     start = server.start
 
