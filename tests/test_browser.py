@@ -39,19 +39,11 @@ def picture(tmp_path):
     return path
 
 
-#: Debian's package of Odoo leaves this file out, on any storage
-NOT_OURS = "mail/static/lib/selfie_segmentation/selfie_segmentation.js"
-
-
 def collect_errors(page):
+    """Return a list that gets the errors of a page's console and scripts."""
     errors = []
-
-    def keep(text):
-        if NOT_OURS not in text:
-            errors.append(text)
-
-    page.on("console", lambda told: keep(told.text) if told.type == "error" else None)
-    page.on("pageerror", lambda error: keep(str(error)))
+    page.on("console", lambda told: told.type == "error" and errors.append(told.text))
+    page.on("pageerror", lambda error: errors.append(str(error)))
     return errors
 
 

@@ -34,6 +34,8 @@ CANNOT_PASS = {
 }
 
 LEFT_OUT = [f"-{name}" for name in CANNOT_PASS]
+#: sessions: websockets, two-factor login, locked screens, the list of devices
+SESSION_TAGS = ["/bus", "/web:TestSessionInfo", "/auth_totp", "/auth_timeout"]
 #: Odoo runs tests of base while base is loaded, so before the addons: run them again
 #: when all is loaded
 BASE_TAGS = ["/base:TestIrAttachment", "/base:TestPermissions"]
@@ -90,6 +92,21 @@ def test_suites_of_http_pass(services, odoo_folder, database):
     assert result.returncode == 0
     # the suites were really run: this is far below their number of tests
     assert odoo_server.tests_result(result.stdout) > 150
+
+
+def test_suites_of_sessions_pass(services, odoo_folder, database):
+    result = odoo_server.run_odoo(
+        services,
+        odoo_folder,
+        *("server", "-d", database, "-i", "auth_totp,auth_timeout"),
+        *("-u", "bus,web", "--test-tags", ",".join([*SESSION_TAGS, *LEFT_OUT])),
+        "--stop-after-init",
+        *("--http-port", str(processes.free_port())),
+        *("--gevent-port", str(processes.free_port())),
+    )
+    print(result.stdout)
+    assert result.returncode == 0
+    assert odoo_server.tests_result(result.stdout) > 40
 
 
 def test_readme_lists_the_tests_that_cannot_pass():
