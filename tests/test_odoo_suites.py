@@ -35,7 +35,10 @@ CANNOT_PASS = {
 
 LEFT_OUT = [f"-{name}" for name in CANNOT_PASS]
 #: sessions: websockets, two-factor login, locked screens, the list of devices
-SESSION_TAGS = ["/bus", "/web:TestSessionInfo", "/auth_totp", "/auth_timeout"]
+SESSION_TAGS = [
+    *("/bus", "/web:TestSessionInfo", "/web:TestWebLogin"),
+    *("/auth_totp", "/auth_timeout"),
+]
 #: Odoo runs tests of base while base is loaded, so before the addons: run them again
 #: when all is loaded
 BASE_TAGS = ["/base:TestIrAttachment", "/base:TestPermissions"]
