@@ -1,3 +1,6 @@
+from . import attachment_s3_transfer  # first: others inherit from it
+
+# isort: split
 from . import (
     attachment_s3_collection,
     attachment_s3_garbage,
@@ -5,6 +8,7 @@ from . import (
     attachment_s3_migration,
     attachment_s3_missing,
     attachment_s3_prefix,
+    attachment_s3_sweep,
     ir_attachment,
     ir_config_parameter,
     ir_http,

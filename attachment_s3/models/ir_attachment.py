@@ -67,7 +67,7 @@ class IrAttachment(models.Model):
         unprotected.discard(registry.db_name)
         # the hooks run again on a registry that is in use
         if registry.updated_modules and not registry.ready:
-            self.env["attachment.s3.migration"]._sweep_after_load(loaded_late)
+            self.env["attachment.s3.sweep"]._sweep_after_load(loaded_late)
 
     @api.model
     def _storage(self):

@@ -13,7 +13,9 @@ from ..placement import PLACEMENT
 from ..store import MIB, S3Store
 from .common import PNG, CommittedCase, Operations, variables
 
-LOGGER = "odoo.addons.attachment_s3.models.attachment_s3_migration"
+LOGGER = "odoo.addons.attachment_s3.models"
+TRANSFER = f"{LOGGER}.attachment_s3_transfer"
+SWEEP = f"{LOGGER}.attachment_s3_sweep"
 
 
 @tagged("post_install", "-at_install")
@@ -122,7 +124,7 @@ class TestMigration(CommittedCase):
         raw = os.urandom(10)
         ids = self.make_elsewhere("file", raw, raw, raw)
         path = self.path(ids[0])
-        with patch(f"{LOGGER}.BATCH_ROWS", 1):
+        with patch(f"{TRANSFER}.BATCH_ROWS", 1):
             self.assertEqual(self.move()["moved"], 3)
             with self.environment() as env:
                 env["ir.attachment"]._gc_file_store()
@@ -180,7 +182,7 @@ class TestMigration(CommittedCase):
     def test_outage_keeps_what_was_moved(self):
         contents = [os.urandom(10) for _ in range(4)]
         ids = self.make_elsewhere("db", *contents)
-        batch = patch(f"{LOGGER}.BATCH_ROWS", 2)
+        batch = patch(f"{TRANSFER}.BATCH_ROWS", 2)
         put, calls = S3Store.put, []
 
         def put_twice(self, key, content):
@@ -255,7 +257,7 @@ class TestMigration(CommittedCase):
             return put(store, key, content)
 
         with (
-            patch(f"{LOGGER}.BATCH_ROWS", 1),
+            patch(f"{TRANSFER}.BATCH_ROWS", 1),
             patch.object(S3Store, "put", put_and_look),
         ):
             self.move()
@@ -355,7 +357,7 @@ class TestMigration(CommittedCase):
             return put(store, key, content)
 
         with (
-            patch(f"{LOGGER}.BATCH_ROWS", 1),
+            patch(f"{TRANSFER}.BATCH_ROWS", 1),
             patch.object(S3Store, "put", put_while_cancelled),
         ):
             self.assertEqual(self.move()["moved"], 1)
@@ -394,7 +396,7 @@ class TestMigration(CommittedCase):
         self.assertEqual(self.current("id", "status"), [run, "waiting"])
         self.assertEqual(self.values(ids[:1], "store_fname"), [(False,)])
         moved = []
-        with patch(f"{LOGGER}.BATCH_ROWS", 1):
+        with patch(f"{TRANSFER}.BATCH_ROWS", 1):
             while self.run_cron():
                 moved.append(self.current("moved"))
         # Odoo calls an action ten times a turn; then the others have theirs
@@ -461,7 +463,7 @@ class TestMigration(CommittedCase):
         with self.environment() as env:
             env.cr.execute("SELECT now() AT TIME ZONE 'UTC' - interval '1 minute'")
             [(since,)] = env.cr.fetchall()
-            env["attachment.s3.migration"]._sweep(since)
+            env["attachment.s3.sweep"]._sweep(since)
 
     def test_strays_go_to_the_bucket(self):
         contents = [os.urandom(10) for _ in range(3)]
@@ -480,7 +482,7 @@ class TestMigration(CommittedCase):
         contents = [os.urandom(10) for _ in range(20)]
         ids = self.make_elsewhere("file", *contents)
         path = self.path(ids[0])
-        with patch(f"{LOGGER}.BATCH_ROWS", 3):
+        with patch(f"{TRANSFER}.BATCH_ROWS", 3):
             sweepers = [self.in_thread(self.sweep) for _ in range(3)]
             for sweeper in sweepers:
                 sweeper.finish()
@@ -517,7 +519,7 @@ class TestMigration(CommittedCase):
             return put(store, key, content)
 
         with (
-            patch(f"{LOGGER}.BATCH_ROWS", 1),
+            patch(f"{TRANSFER}.BATCH_ROWS", 1),
             patch.object(S3Store, "put", put_once),
             self.assertLogs(LOGGER, "ERROR"),
         ):
@@ -534,7 +536,7 @@ class TestMigration(CommittedCase):
     def test_strays_wait_in_the_database_when_the_time_is_over(self):
         ids = self.make_elsewhere("file", os.urandom(10))
         with (
-            patch(f"{LOGGER}.SWEEP_SECONDS", 0),
+            patch(f"{SWEEP}.SWEEP_SECONDS", 0),
             self.assertLogs(LOGGER, "WARNING"),
         ):
             self.sweep()
@@ -589,7 +591,7 @@ class TestMigration(CommittedCase):
 
     def test_plan_in_pages(self):
         self.make_elsewhere("db", *(os.urandom(10) for _ in range(5)))
-        with patch(f"{LOGGER}.PAGE_ROWS", 2), self.environment() as env:
+        with patch(f"{TRANSFER}.PAGE_ROWS", 2), self.environment() as env:
             self.assertEqual(env["attachment.s3.migration"]._count("s3"), (5, 50))
 
     def test_move_to_where_new_contents_do_not_go_is_refused(self):
@@ -651,7 +653,7 @@ class TestMigration(CommittedCase):
         with open(path, "wb") as file:
             file.write(b"damaged")
         self.addCleanup(os.unlink, path)
-        with patch(f"{LOGGER}.STREAM_BYTES", 1), self.assertLogs(LOGGER, "ERROR"):
+        with patch(f"{TRANSFER}.STREAM_BYTES", 1), self.assertLogs(LOGGER, "ERROR"):
             self.assertEqual(self.move()["failed"], 1)
 
     # who
