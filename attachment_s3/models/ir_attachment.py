@@ -191,10 +191,11 @@ class IrAttachment(models.Model):
 
     def _set_attachment_data(self, asbytes):
         replaced = self.mapped("store_fname") if self._storage() == "db" else ()
-        super()._set_attachment_data(asbytes)
+        result = super()._set_attachment_data(asbytes)
         if replaced := list(filter(is_uri, replaced)):
             # the base method forgets them when the new content is in the database
             self.env["attachment.s3.garbage"].sudo()._note(replaced)
+        return result
 
     def _to_http_stream(self):
         self.ensure_one()
@@ -227,13 +228,9 @@ class IrAttachment(models.Model):
 
     @api.model_create_multi
     def create(self, vals_list):
-        if FORGED_DEFAULTS & self.env.context.keys():
-            context = {
-                key: value
-                for key, value in self.env.context.items()
-                if key not in FORGED_DEFAULTS
-            }
-            return self.with_context(context).create(vals_list).with_env(self.env)
+        if any(self.env.context.get(key) for key in FORGED_DEFAULTS):
+            without = self.with_context(**dict.fromkeys(FORGED_DEFAULTS, False))
+            return without.create(vals_list).with_env(self.env)
         if not self.env.context.get(IN_DATABASE) and any(map(_is_bundle, vals_list)):
             # Odoo makes them one by one
             records = [

@@ -246,7 +246,7 @@ class TestCopy(S3Case):
         )
         mine = attachments.create({"name": "x"})
         self.assertFalse(mine.sudo().store_fname)
-        self.assertFalse(mine.with_context({}).raw)
+        self.assertFalse(mine.raw)
 
     def test_client_reads_no_content_by_a_record_that_is_not_stored(self):
         secret = self.make(b"secret content")
