@@ -85,6 +85,12 @@ def s3(services):
     return client
 
 
+def make_bucket(s3, name):
+    # the services, and with them their buckets, may be those of a run before
+    if name not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
+        s3.create_bucket(Bucket=name)
+
+
 @pytest.fixture
 def exists(s3):
     """Return a function that tells which of some addresses have their object."""
@@ -215,7 +221,7 @@ def test_another_database_reads_all_and_deletes_only_its_own(
 ):
     monkeypatch.setenv("AWS_BUCKETNAME", bucket)
     for name in (FIRST, SECOND):
-        s3.create_bucket(Bucket=bucket.replace("{db}", name))
+        make_bucket(s3, bucket.replace("{db}", name))
     before = contents()
     addresses = first.create(*before)
     first_folder = folder(addresses[0])
@@ -252,7 +258,7 @@ def test_two_databases_in_one_bucket(first, make_database, services, exists):
 def test_changed_bucket(first, monkeypatch, s3, exists):
     before, after = contents(), contents()
     old = first.create(*before)
-    s3.create_bucket(Bucket=OTHER_BUCKET)
+    make_bucket(s3, OTHER_BUCKET)
     monkeypatch.setenv("AWS_BUCKETNAME", OTHER_BUCKET)
     new = first.create(*after)
     assert {split(address)[0] for address in new} == {OTHER_BUCKET}
@@ -268,6 +274,9 @@ def test_changed_bucket(first, monkeypatch, s3, exists):
 
 @pytest.fixture
 def on_drop(monkeypatch):
+    from odoo.addons.attachment_s3 import post_load
+
+    post_load()  # Odoo does not, when another test has imported the addon
     monkeypatch.setenv("AWS_ATTACHMENT_DELETE_ON_DROP", "1")
     return monkeypatch
 
@@ -294,7 +303,7 @@ def test_drop_deletes_own_objects_by_pages(
     on_drop.setattr(ownership, "DELETE_KEYS", 3)
     on_drop.setenv("AWS_BUCKETNAME", bucket)
     for name in (FIRST, SECOND):
-        s3.create_bucket(Bucket=bucket.replace("{db}", name))
+        make_bucket(s3, bucket.replace("{db}", name))
     second = Database(make_database(SECOND, MODULES))
     set_parameter(services, SECOND, "ir_attachment.location", "s3://")
     others = second.create(*contents())
@@ -340,7 +349,7 @@ def test_drop_keeps_what_a_copy_uses(first, on_drop, exists, tmp_path, caplog):
     ],
 )
 def test_drop_elsewhere_keeps_the_objects(first, on_drop, s3, exists, variables):
-    s3.create_bucket(Bucket=OTHER_BUCKET)
+    make_bucket(s3, OTHER_BUCKET)
     addresses = first.create(*contents())
     for name, value in variables.items():
         on_drop.setenv(name, value)

@@ -6,7 +6,16 @@ import subprocess
 import pytest
 from toolbox import programs, project
 
-SCRIPTS = ["setup", "services", "odoo", "anthem", "demo", "test", "bench"]
+SCRIPTS = [
+    "setup",
+    "services",
+    "odoo",
+    "anthem",
+    "demo",
+    "test",
+    "bench",
+    "screenshots",
+]
 
 
 def run(script, *arguments, **variables):

@@ -38,6 +38,11 @@ COPY_OF = "attachment_s3_copy_of"
 FORGED_DEFAULTS = {"default_store_fname", "default_checksum", "default_file_size"}
 
 
+#: what this transaction sees is too old
+_RETRY = """DO $$ BEGIN RAISE EXCEPTION 'an attachment was deleted meanwhile'
+            USING ERRCODE = 'serialization_failure'; END $$"""
+
+
 class SharedContent(NamedTuple):
     """What a copy takes over from an attachment in S3."""
 
@@ -373,7 +378,8 @@ class IrAttachment(models.Model):
     def _s3_share(self, content):
         """Refer to a content that another attachment has too.
 
-        :raises S3ObjectMissing: when that one was deleted, and collected, meanwhile
+        :raises psycopg2.errors.SerializationFailure: when that one was deleted, and
+            collected, meanwhile; Odoo then tries the transaction again
         """
         garbage = self.env["attachment.s3.garbage"].sudo()
         garbage._protect([content.store_fname])
@@ -384,7 +390,12 @@ class IrAttachment(models.Model):
             return
         # nothing committed keeps it: its object may go at any time
         bucket, key = split_uri(content.store_fname)
-        self.raw = config.store(bucket).get(key)
+        try:
+            self.raw = config.store(bucket).get(key)
+        except S3ObjectMissing:
+            if self.env.registry.ready:
+                self.env.cr.execute(_RETRY, log_exceptions=False)
+            raise
 
     @api.model
     def _gc_local_leftovers(self):
