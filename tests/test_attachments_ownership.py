@@ -1,6 +1,7 @@
 """Databases that are duplicated, dumped, restored, renamed and dropped by Odoo's own
 functions: each reads its attachments, and only deletes what it stored itself."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -87,7 +88,7 @@ def s3(services):
 
 def make_bucket(s3, name):
     # the services, and with them their buckets, may be those of a run before
-    if name not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
+    with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
         s3.create_bucket(Bucket=name)
 
 
