@@ -1,0 +1,1 @@
+The settings page speaks French and German, and so does what it shows of attachments.
