@@ -22,9 +22,10 @@ import hmac
 import json
 import os
 import struct
+import time
 from typing import NamedTuple
 
-from odoo.http import STORED_SESSION_BYTES
+from odoo.http import SESSION_DELETION_TIMER, STORED_SESSION_BYTES
 
 #: format, version, digest, lifetime in seconds, time of writing in seconds
 _HEADER = struct.Struct(">B8s16sII")
@@ -54,7 +55,7 @@ class Previous(NamedTuple):
 
     digest: bytes
     nonce: bytes
-    #: ``session_token``, ``create_time`` and ``deletion_time`` of that session id
+    #: ``session_token`` and ``create_time`` of that session id
     values: dict
 
 
@@ -82,6 +83,9 @@ class Stored(NamedTuple):
         values = self.values()
         if self.previous:
             values.update(self.previous.values)
+            # Redis alone says when it is over. By this clock, which may be ahead of
+            # the one that rotated, Odoo would log out the successor with it.
+            values["deletion_time"] = time.time() + SESSION_DELETION_TIMER
             values["next_sid"] = successor_sid(self.sid, self.previous.nonce)
         return values
 

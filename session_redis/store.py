@@ -441,7 +441,6 @@ class RedisSessionStore(sessions.SessionStore):
                 {
                     "session_token": token,
                     "create_time": values.get("create_time"),
-                    "deletion_time": time.time() + SESSION_DELETION_TIMER,
                 },
             )
             written = Stored(

@@ -10,8 +10,10 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from unittest.mock import patch
 
 from odoo.http import SESSION_ROTATION_INTERVAL, STORED_SESSION_BYTES, Session
+from odoo.service.security import check_session
 
 from .. import record
 from .common import USER_ID
@@ -271,6 +273,14 @@ class RotationSuite:
         self.assertEqual(previous.uid, USER_ID)
         ttl = self.client.ttl(self.keys_of(session)[1])
         self.assertTrue(110 < ttl <= 120, ttl)
+
+    def test_late_request_on_a_front_end_whose_clock_is_ahead_keeps_the_login(self):
+        session, old_sid = self.rotated()
+        ahead = time.time() + 3600
+        with patch("time.time", lambda: ahead), self.cursor_env() as env:
+            late = self.read_again(old_sid)
+            self.assertTrue(check_session(late, env))
+        self.assertStored(session)
 
     def test_request_with_the_previous_cookie_adopts_the_successor(self):
         session, old_sid = self.rotated()
