@@ -51,7 +51,10 @@ def count_for(store: RedisSessionStore, seconds: float) -> tuple[dict[str, int],
     for _key, value, _ttl in _records(store):
         if time.monotonic() > deadline:
             return numbers, False
-        values = record.read_values(value)
+        try:
+            values = record.read_values(value)
+        except record.UnreadableRecord:
+            continue  # of no use to anybody: the store ignores it, too
         numbers["with a user" if values.get("uid") else "without a user"] += 1
     return numbers, True
 

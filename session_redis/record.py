@@ -75,8 +75,11 @@ class Stored(NamedTuple):
     previous: Previous | None = None
 
     def values(self) -> dict:
-        """Return the session's values, the same for both session ids."""
-        return json.loads(self.json.decode())  # which is faster than from bytes
+        """Return the session's values, the same for both session ids.
+
+        :raises UnreadableRecord: when they are no JSON object
+        """
+        return _loads(self.json)
 
     def view(self) -> dict:
         """Return the values as the holder of ``sid`` must see them."""
@@ -141,6 +144,17 @@ def dumps(values: dict) -> bytes:
     return _encode(values).encode()
 
 
+def _loads(text: bytes) -> dict:
+    try:
+        values = json.loads(text.decode())  # which is faster than from bytes
+    except ValueError:
+        # without the error's text and context, which quote the session
+        raise UnreadableRecord("session record without JSON") from None
+    if not isinstance(values, dict):
+        raise UnreadableRecord("session record without a JSON object")
+    return values
+
+
 def encode_previous(previous: Previous) -> bytes:
     return previous.digest + previous.nonce + dumps(previous.values)
 
@@ -172,7 +186,7 @@ def decode(sid: str, current: bytes | None, previous: bytes | None) -> Stored | 
         rotated = Previous(
             digest=own,
             nonce=previous[DIGEST_BYTES:nonce_end],
-            values=json.loads(previous[nonce_end:]),
+            values=_loads(previous[nonce_end:]),
         )
     return Stored(
         sid,
@@ -186,8 +200,13 @@ def decode(sid: str, current: bytes | None, previous: bytes | None) -> Stored | 
 
 
 def read_values(current: bytes) -> dict:
-    """Return the values of a session's key, for whoever may read all of Redis."""
-    return json.loads(current[_HEADER.size :])
+    """Return the values of a session's key, for whoever may read all of Redis.
+
+    :raises UnreadableRecord: when the value has another format
+    """
+    if current[:1] != bytes([_FORMAT]):
+        raise UnreadableRecord("no session record of this format")
+    return _loads(current[_HEADER.size :])
 
 
 def changed(base: dict, mine: dict, theirs: dict, ignore: tuple = ()) -> dict:

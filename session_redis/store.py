@@ -167,7 +167,11 @@ class RedisSessionStore(sessions.SessionStore):
             stored = self._decode(sid, current, previous)
         if stored is None:
             return self.new()
-        return RedisSession.from_stored(stored, self._renewal_due(stored))
+        try:
+            return RedisSession.from_stored(stored, self._renewal_due(stored))
+        except record.UnreadableRecord as error:
+            self._ignore(sid, error)
+            return self.new()
 
     def save(self, session):
         """Store a session, unless it was deleted or revoked since it was read.
@@ -275,8 +279,22 @@ class RedisSessionStore(sessions.SessionStore):
         try:
             return record.decode(sid, current, previous)
         except record.UnreadableRecord as error:
-            _logger.error("Session %s is ignored: %s", short(sid), error)
+            self._ignore(sid, error)
             return None
+
+    def _decode_present(self, sid, outcome):
+        """Return what a write has found instead of what it expected, if readable."""
+        stored = self._decode(sid, *outcome)
+        try:
+            if stored:
+                stored.view()
+        except record.UnreadableRecord as error:
+            self._ignore(sid, error)
+            return None
+        return stored
+
+    def _ignore(self, sid, error):
+        _logger.error("Session %s is ignored: %s", short(sid), error)
 
     def _renewal_due(self, stored):
         if stored.previous:
@@ -383,7 +401,7 @@ class RedisSessionStore(sessions.SessionStore):
                 return True
             if outcome == 0:
                 break
-            read = self._decode(session.sid, *outcome)
+            read = self._decode_present(session.sid, outcome)
             if read is None and session.is_new and not session.stored:
                 # The cookie's identifier is in use with another secret: it was
                 # rotated away long ago, or somebody made it up.
@@ -457,7 +475,7 @@ class RedisSessionStore(sessions.SessionStore):
                 return
             if outcome == 0:
                 break
-            read = self._decode(session.sid, *outcome)
+            read = self._decode_present(session.sid, outcome)
             values = self._merge(stored, read, values)
             if values is None:
                 break

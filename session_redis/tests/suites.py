@@ -238,6 +238,36 @@ class GhostSuite:
         self.assertStored(session)
 
 
+class DamageSuite:
+    """Values that another client of Redis has written."""
+
+    def test_damaged_session_is_none_and_its_browser_gets_another(self):
+        for damaged in (b'{"uid"', b"\xff\xfe", b"[1]", b"null", b'"x"', b""):
+            with self.subTest(damaged=damaged):
+                session = self.new_session(USER_ID)
+                key, _previous = self.keys_of(session)
+                header = self.client.get(key)[: -len(session.stored.json)]
+                self.client.set(key, header + damaged, px=60000)
+                with self.assertLogs("odoo.addons.session_redis.store", "ERROR"):
+                    found = self.read_again(session)
+                self.assertTrue(found.is_new)
+                found.sid = session.sid  # as odoo.http does
+                found["key"] = 1
+                with self.assertLogs("odoo.addons.session_redis.store", "ERROR"):
+                    self.store.save(found)
+                self.assertNotEqual(found.sid, session.sid)
+                self.assertEqual(self.read_again(found)["key"], 1)
+
+    def test_session_damaged_during_a_request_is_not_written(self):
+        session = self.new_session(USER_ID)
+        key, _previous = self.keys_of(session)
+        self.client.set(key, self.client.get(key)[:1] + b"another one" * 5, px=60000)
+        session["key"] = 1
+        with self.assertLogs("odoo.addons.session_redis.store"):
+            self.store.save(session)
+        self.assertFalse(session.is_dirty)
+
+
 class RotationSuite:
     def rotated(self):
         session = self.new_session(USER_ID, key=1)

@@ -36,6 +36,13 @@ class AdminSuite:
         others = RedisSessionStore(values, lambda: store.client)
         self.assertEqual(sum(admin.count(others).values()), 0)
 
+    def test_damaged_sessions_are_not_counted(self):
+        before = admin.count(self.admin_store())
+        for damaged in (b"", b"x", b"\2" * 60, b"\1" * 33, b"\1" * 33 + b"[]"):
+            key, _previous = self.store._keys(self.store.generate_key())
+            self.client.set(key, damaged, px=60000)
+        self.assertEqual(admin.count(self.admin_store()), before)
+
     def test_export_and_import_keep_the_login(self):
         session, other = self.new_session(USER_ID), self.new_session(USER_ID)
         file = io.StringIO()

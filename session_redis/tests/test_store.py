@@ -3,11 +3,19 @@ import time
 from odoo.tests import tagged
 
 from .common import USER_ID, StoreCase
-from .suites import ContractSuite, GhostSuite, RotationSuite, SecrecySuite
+from .suites import (
+    ContractSuite,
+    DamageSuite,
+    GhostSuite,
+    RotationSuite,
+    SecrecySuite,
+)
 
 
 @tagged("post_install", "-at_install")
-class TestStore(ContractSuite, SecrecySuite, GhostSuite, RotationSuite, StoreCase):
+class TestStore(
+    ContractSuite, SecrecySuite, GhostSuite, DamageSuite, RotationSuite, StoreCase
+):
     """On the Redis of the environment."""
 
     allow_inherited_tests_method = True
