@@ -410,6 +410,12 @@ def test_release_applies_first_what_the_job_needs():
     assert sorted(first) == ["ConfigMap", "Job"]
 
 
+def test_job_that_fails_keeps_its_folder_for_the_next_try():
+    """Contents of modules lie there until the song has moved them to the bucket."""
+    pod = pods("prod")["odoo-migrate"]
+    assert pod["restartPolicy"] == "OnFailure"
+
+
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_probes_ask_paths_that_are_answered(environment):
     status = importlib.import_module("odoo.addons.monitoring_status.status")
