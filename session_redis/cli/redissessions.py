@@ -1,4 +1,5 @@
 import argparse
+import os
 import sys
 
 from odoo.api import SUPERUSER_ID, Environment
@@ -56,6 +57,7 @@ class RedisSessions(Command):
                 for kind, number in admin.count(store).items():
                     print(f"{number:>9} {kind}")
             elif options.action == "export":
+                os.fchmod(options.file.fileno(), 0o600)
                 print(f"{admin.export_sessions(store, options.file)} sessions written")
             elif options.action == "import":
                 added, skipped = admin.import_sessions(store, options.file)

@@ -36,6 +36,15 @@ class AdminSuite:
         others = RedisSessionStore(values, lambda: store.client)
         self.assertEqual(sum(admin.count(others).values()), 0)
 
+    def test_count_for_a_time(self):
+        store = self.admin_store()
+        self.new_session(USER_ID)
+        self.assertEqual(admin.count_for(store, 60), (admin.count(store), True))
+        values = self.settings.model_copy(update={"prefix": "another"})
+        others = RedisSessionStore(values, lambda: store.client)
+        # there are keys, though none of its own
+        self.assertFalse(admin.count_for(others, 0)[1])
+
     def test_damaged_sessions_are_not_counted(self):
         before = admin.count(self.admin_store())
         for damaged in (b"", b"x", b"\2" * 60, b"\1" * 33, b"\1" * 33 + b"[]"):
@@ -152,6 +161,7 @@ class TestCommand(StoreCase):
             path = os.path.join(folder, "export")
             result = self.run_command("redissessions", "export", path)
             self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
             self.store.delete(session)
             result = self.run_command("redissessions", "import", path)
         self.assertEqual(result.returncode, 0, result.stderr)
