@@ -9,6 +9,7 @@ from odoo.service.model import retrying
 from odoo.tests import tagged
 
 from ..exceptions import S3Unavailable
+from ..models import attachment_s3_prefix
 from ..store import S3Store
 from .common import CommittedCase, Operations, variables
 
@@ -295,15 +296,14 @@ class TestOwnership(CommittedCase):
     """A copy is simulated by what tells it from its original."""
 
     def identity(self, **changes):
-        prefix = self.registry["attachment.s3.prefix"]
-        original = prefix._identity
+        original = attachment_s3_prefix.identity
         names = ("dbname", "uuid", "running_env", "neutralized")
 
-        def changed(self):
-            values = dict(zip(names, original(self), strict=True))
+        def changed(*args):
+            values = dict(zip(names, original(*args), strict=True))
             return tuple({**values, **changes}.values())
 
-        return patch.object(prefix, "_identity", changed)
+        return patch.object(attachment_s3_prefix, "identity", changed)
 
     def test_copy_reads_but_never_deletes(self):
         for change in (
