@@ -183,7 +183,7 @@ class AttachmentS3Transfer(models.AbstractModel):
         groups = {}
         for source in sources:
             groups.setdefault(source.key, []).append(source)
-        result, local = progress.Result(), set()
+        result, local, uploaded = progress.Result(), set(), []
         threads = attachment._s3_configuration().settings.threads
         with ThreadPoolExecutor(threads, "attachment_s3") as pool:
             try:
@@ -199,9 +199,10 @@ class AttachmentS3Transfer(models.AbstractModel):
                         # left as it is: an empty value would be lost for good
                         self._tell_failure(result, group, error)
                         continue
-                    moved = self._update(group, arrived)
-                    result.moved += moved
-                    result.bytes += moved * arrived.size
+                    if arrived.content is None:
+                        uploaded.append((group, arrived))
+                    else:
+                        self._update(result, [(group, arrived)])
                     if is_uri(fname):
                         attachment._file_delete(fname)
                     elif fname:
@@ -210,6 +211,7 @@ class AttachmentS3Transfer(models.AbstractModel):
                 # the others would fail in the same way, each after its timeouts
                 pool.shutdown(cancel_futures=True)
                 raise
+        self._update(result, uploaded)
         attachment.invalidate_model(["store_fname", "db_datas", "raw", "datas"])
         # Odoo's own collector removes the files, after it looked for references; the
         # list of its candidates must not be earlier than the commit
@@ -292,32 +294,45 @@ class AttachmentS3Transfer(models.AbstractModel):
         }
 
     @api.model
-    def _update(self, group, arrived):
-        """Let some attachments with one source refer to the new place.
+    def _update(self, result, moves):
+        """Let attachments refer to the new places of their contents, and count them.
 
-        Only those that still have that source.
+        Only those that still have the source that was moved.
 
-        :return: how many
+        :param moves: attachments with one source, and its content that arrived
         """
-        fname = arrived.uri
-        if group[0].target == "file":
-            attachment = self.env["ir.attachment"]
-            checksum = attachment._compute_checksum(arrived.content)
-            fname = attachment._file_write(arrived.content, checksum)
+        if not moves:
+            return
+        rows = []
+        for group, arrived in moves:
+            fname = arrived.uri
+            if group[0].target == "file":
+                attachment = self.env["ir.attachment"]
+                checksum = attachment._compute_checksum(arrived.content)
+                fname = attachment._file_write(arrived.content, checksum)
+            content = None if fname else arrived.content
+            rows += [
+                (source.id, fname, content, arrived.size)
+                + (source.store_fname, source.checksum)
+                for source in group
+            ]
         self.env.cr.execute(
             SQL(
                 """UPDATE ir_attachment
-                      SET store_fname = %s, db_datas = %s, file_size = %s
-                    WHERE id = ANY(%s) AND store_fname IS NOT DISTINCT FROM %s
-                      AND checksum IS NOT DISTINCT FROM %s""",
-                fname,
-                None if fname else arrived.content,
-                arrived.size,
-                [source.id for source in group],
-                group[0].store_fname,
-                group[0].checksum,
+                      SET store_fname = moved.fname, db_datas = moved.content,
+                          file_size = moved.size
+                     FROM unnest(%s, %s::text[], %s::bytea[], %s, %s::text[],
+                                 %s::text[])
+                          moved (id, fname, content, size, old_fname, checksum)
+                    WHERE ir_attachment.id = moved.id
+                      AND store_fname IS NOT DISTINCT FROM moved.old_fname
+                      AND ir_attachment.checksum IS NOT DISTINCT FROM moved.checksum
+                RETURNING moved.size""",
+                *map(list, zip(*rows, strict=True)),
             ),
             # a change by somebody else is no error: the batch is tried again
             log_exceptions=False,
         )
-        return self.env.cr.rowcount
+        sizes = [size for (size,) in self.env.cr.fetchall()]
+        result.moved += len(sizes)
+        result.bytes += sum(sizes)
