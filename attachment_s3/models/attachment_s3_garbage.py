@@ -205,9 +205,8 @@ class AttachmentS3Garbage(models.Model):
         """
         store = self.env["ir.attachment"]._s3_configuration().store()
         prefix = self.env["attachment.s3.prefix"]._prefix_to_delete_from()
-        if not prefix:
-            return 0, 0  # nothing was stored yet
-        own = f"{SCHEME}{store.bucket}/{prefix}/"
+        # without a prefix nothing was stored yet: it may delete nothing
+        own = f"{SCHEME}{store.bucket}/{prefix}/" if prefix else None
         retention = f"{load().retention_days * 86400} seconds"
         deadline = time.monotonic() + seconds
         settled = deleted = 0
@@ -222,7 +221,7 @@ class AttachmentS3Garbage(models.Model):
     def _collect_batch(self, store, own, retention, lock):
         """Collect some objects of one lock, in a transaction of its own.
 
-        :param own: beginning of the addresses that this database may delete
+        :param own: beginning of the addresses that this database may delete, if any
         :param retention: an SQL interval
         :return: how many addresses are settled, how many objects were deleted
         """
@@ -249,7 +248,7 @@ class AttachmentS3Garbage(models.Model):
             unused = [
                 uri
                 for uri in candidates
-                if uri not in referenced and uri.startswith(own)
+                if uri not in referenced and own and uri.startswith(own)
             ]
             results = store.delete([split_uri(uri)[1] for uri in unused])
             kept = set()
