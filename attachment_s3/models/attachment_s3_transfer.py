@@ -2,6 +2,7 @@ import hashlib
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -307,9 +308,7 @@ class AttachmentS3Transfer(models.AbstractModel):
         for group, arrived in moves:
             fname = arrived.uri
             if group[0].target == "file":
-                attachment = self.env["ir.attachment"]
-                checksum = attachment._compute_checksum(arrived.content)
-                fname = attachment._file_write(arrived.content, checksum)
+                fname = self._write_file(arrived.content)
             content = None if fname else arrived.content
             rows += [
                 (source.id, fname, content, arrived.size)
@@ -336,3 +335,22 @@ class AttachmentS3Transfer(models.AbstractModel):
         sizes = [size for (size,) in self.env.cr.fetchall()]
         result.moved += len(sizes)
         result.bytes += sum(sizes)
+
+    @api.model
+    def _write_file(self, content):
+        """Write a local file.
+
+        :return: its ``store_fname``
+        """
+        attachment = self.env["ir.attachment"]
+        # Odoo's collector of local files waits for whoever changes the table, and must
+        # not find the file before there is a reference
+        self.env.cr.execute("LOCK ir_attachment IN ROW EXCLUSIVE MODE")
+        checksum = attachment._compute_checksum(content)
+        path = attachment._full_path(os.path.join(checksum[:2], checksum))
+        with suppress(FileNotFoundError):
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha1").hexdigest()
+            if digest != checksum:  # a process died while it wrote it, or a full disk
+                os.unlink(path)
+        return attachment._file_write(content, checksum)

@@ -2,6 +2,8 @@ import os
 import tracemalloc
 from unittest.mock import patch
 
+import psycopg2
+
 from odoo.exceptions import AccessError, UserError
 from odoo.tests import tagged
 from odoo.tools import SQL
@@ -632,6 +634,43 @@ class TestMigration(CommittedCase):
         self.assertNotIn("secret", str(caught.exception))
 
     # memory
+
+    def test_collector_of_local_files_leaves_what_is_being_written(self):
+        content = os.urandom(10)
+        [id_] = self.make_elsewhere("db", content)
+        model = self.registry["ir.attachment"]
+        write, blocked = model._file_write, []
+
+        def write_then_collect(attachment, *args):
+            fname = write(attachment, *args)
+            with self.environment() as env:
+                env.cr.execute("SET LOCAL lock_timeout TO '100ms'")
+                try:
+                    env.cr.execute(
+                        "LOCK ir_attachment IN SHARE MODE", log_exceptions=False
+                    )
+                except psycopg2.errors.LockNotAvailable:
+                    blocked.append(fname)
+                    env.cr.rollback()
+                else:
+                    env["ir.attachment"]._gc_file_store_unsafe()
+            return fname
+
+        with patch.object(model, "_file_write", write_then_collect):
+            self.move("file")
+        self.assertEqual(self.values([id_], "raw"), [(content,)])
+        self.assertEqual(len(blocked), 1)
+
+    def test_half_written_local_file_is_written_again(self):
+        content = os.urandom(1000)
+        [id_] = self.make_elsewhere("file", content)
+        path = self.path(id_)
+        self.move()
+        with open(path, "wb") as file:  # as a process that died left it
+            file.write(content[:100])
+        report = self.move("file")
+        self.assertEqual(report, {"moved": 1, "bytes": 1000, "failed": 0})
+        self.assertEqual(self.values([id_], "raw"), [(content,)])
 
     def test_large_local_file_is_not_read_into_memory(self):
         size = 65 * MIB
