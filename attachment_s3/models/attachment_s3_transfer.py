@@ -217,8 +217,17 @@ class AttachmentS3Transfer(models.AbstractModel):
         # Odoo's own collector removes the files, after it looked for references; the
         # list of its candidates must not be earlier than the commit
         for fname in local:
-            self.env.cr.postcommit.add(partial(attachment._mark_for_gc, fname))
+            self.env.cr.postcommit.add(partial(self._let_collect, fname))
         return result
+
+    @api.model
+    def _let_collect(self, fname):
+        """Leave a local file, whose content has moved, to Odoo's collector."""
+        try:
+            self.env["ir.attachment"]._mark_for_gc(fname)
+        except OSError as error:
+            # such as a filestore that is mounted read-only: what moved has moved
+            _logger.warning("Local file %s stays: %s", fname, error)
 
     @api.model
     def _tell_failure(self, result, group, error):

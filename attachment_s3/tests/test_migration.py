@@ -635,6 +635,28 @@ class TestMigration(CommittedCase):
 
     # memory
 
+    def test_filestore_that_is_read_only_moves(self):
+        contents = [os.urandom(10) for _ in range(2)]
+        ids = self.make_elsewhere("file", *contents)
+        model = self.registry["ir.attachment"]
+        full_path = model._full_path
+
+        def without_checklist(attachment, path):
+            # nothing can be made in it, also by root
+            return "/proc/self" if path == "checklist" else full_path(attachment, path)
+
+        with (
+            patch.object(model, "_full_path", without_checklist),
+            patch(f"{TRANSFER}.BATCH_ROWS", 1),
+            self.assertLogs(TRANSFER, "WARNING") as logs,
+        ):
+            report = self.move()
+        self.assertEqual(report["moved"], 2)
+        self.assertEqual(len(logs.output), 2)
+        rows = self.values(ids, "store_fname", "raw")
+        self.assertEqual([raw for _fname, raw in rows], contents)
+        self.assertTrue(all(fname.startswith("s3://") for fname, _raw in rows))
+
     def test_collector_of_local_files_leaves_what_is_being_written(self):
         content = os.urandom(10)
         [id_] = self.make_elsewhere("db", content)
