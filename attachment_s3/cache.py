@@ -117,7 +117,7 @@ class ContentCache:
 
     def _reserve(self, size):
         """Count some bytes, after deleting files when they are too many."""
-        with open(self._root / "bytes", "a+") as file:
+        with open(self._root / "bytes", "a+", errors="replace") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             text = file.read(20)

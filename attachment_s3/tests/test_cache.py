@@ -187,6 +187,13 @@ class TestContentCache(CacheCase):
         self.put(os.urandom(100_000))
         self.assertEqual(int(counter.read_text()), self.taken())
 
+    def test_counter_that_is_damaged_is_put_right(self):
+        self.put(b"first")
+        counter = self.folder / cache.FOLDER / "bytes"
+        counter.write_bytes(bytes(range(128, 256)))
+        self.put(b"second")
+        self.assertEqual(int(counter.read_text()), self.taken())
+
     def test_folder_can_be_deleted(self):
         digest = self.put(b"x")
         shutil.rmtree(self.folder)
