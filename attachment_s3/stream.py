@@ -81,10 +81,16 @@ class S3Stream(Stream):
         environ = request.httprequest.environ
         if conditional:
             wanted = parse_range_header(environ.get("HTTP_RANGE"))
-            if not wanted or wanted.units != "bytes" or len(wanted.ranges) > 1:
+            if (
+                not wanted
+                or wanted.units != "bytes"
+                or len(wanted.ranges) > 1
+                or wanted.ranges[0][0] < -size
+            ):
                 # An invalid range is none (RFC 9110, 14.2; werkzeug answers 416), and
                 # the whole is an allowed answer to several (werkzeug knows no
-                # multipart/byteranges).
+                # multipart/byteranges) and what more last bytes than there are mean
+                # (RFC 9110, 14.1.2).
                 environ = {k: v for k, v in environ.items() if k != "HTTP_RANGE"}
             response.make_conditional(environ, accept_ranges=True, complete_length=size)
         if request.httprequest.method == "HEAD":

@@ -109,6 +109,11 @@ class ServingContract:
             self.assertEqual(self.get(Range="bytes=600000-").status_code, 416)
         self.assertEqual(operations.names, [])
 
+    def test_last_bytes_of_a_shorter_content_are_the_whole(self):
+        response = self.get(Range="bytes=-700000")
+        self.assertEqual(response.status_code, 200)
+        self.assertEqual(response.content, self.raw)
+
     def test_several_ranges_give_the_whole(self):
         response = self.get(Range="bytes=0-1,5-6")
         self.assertEqual(response.status_code, 200)
