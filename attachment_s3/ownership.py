@@ -1,6 +1,7 @@
 """Whose an object is, and what may be removed with a database."""
 
 import logging
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -98,7 +99,7 @@ def remove(folder: Folder) -> None:
     """
     deleted, left = 0, 0
     try:
-        if user := _user_of(folder):
+        if user := next(users_of(folder.address), None):
             _logger.warning("%s is kept: database %s uses it", folder.address, user)
             return
         objects = folder.store.list(f"{folder.prefix}/")
@@ -122,9 +123,10 @@ def remove(folder: Folder) -> None:
     _logger.log(level, "%s: %s objects deleted, %s left", folder.address, deleted, left)
 
 
-def _user_of(folder: Folder) -> str | None:
-    """Return a database of this PostgreSQL user that refers to objects of a folder.
+def users_of(address: str, besides: str | None = None) -> Iterator[str]:
+    """Yield the databases of this PostgreSQL user that refer to objects of a folder.
 
+    :param besides: a database that is not looked at
     :raises psycopg2.Error: when one cannot be read
     """
     with closing(db_connect("postgres").cursor()) as cr:
@@ -135,22 +137,38 @@ def _user_of(folder: Folder) -> str | None:
                                  WHERE usename = current_user)
                   AND datallowconn AND datname NOT IN ('postgres', 'template1')"""
         )
-        names = [name for (name,) in cr.fetchall()]
+        names = [name for (name,) in cr.fetchall() if name != besides]
     for name in names:
-        # not Odoo's pool: an idle connection would be in the way of a duplication
-        _name, connection_info = connection_info_for(name)
-        with (
-            closing(psycopg2.connect(**connection_info)) as connection,
-            connection.cursor() as cr,
-        ):
-            cr.execute("SELECT to_regclass('ir_attachment')")
-            if not cr.fetchone()[0]:
-                continue
-            cr.execute(
-                """SELECT 1 FROM ir_attachment
-                    WHERE starts_with(store_fname, %s) LIMIT 1""",
-                [folder.address],
-            )
-            if cr.fetchone():
-                return name
-    return None
+        refers = (
+            "SELECT 1 FROM ir_attachment WHERE starts_with(store_fname, %s) LIMIT 1"
+        )
+        if _query(name, refers, [address]):
+            yield name
+
+
+def referenced_in(dbname: str, uris: list[str]) -> set[str]:
+    """Return those of some objects to which a database refers.
+
+    :raises psycopg2.Error: when it cannot be read
+    """
+    rows = _query(
+        dbname,
+        "SELECT DISTINCT store_fname FROM ir_attachment WHERE store_fname = ANY(%s)",
+        [uris],
+    )
+    return {uri for (uri,) in rows}
+
+
+def _query(dbname, query, arguments):
+    """Ask another database for attachments; there may be no such table."""
+    # not Odoo's pool: an idle connection would be in the way of a duplication
+    _name, connection_info = connection_info_for(dbname)
+    with (
+        closing(psycopg2.connect(**connection_info)) as connection,
+        connection.cursor() as cr,
+    ):
+        cr.execute("SELECT to_regclass('ir_attachment')")
+        if not cr.fetchone()[0]:
+            return []
+        cr.execute(query, arguments)
+        return cr.fetchall()

@@ -243,6 +243,23 @@ def test_another_database_reads_all_and_deletes_only_its_own(
     assert exists(addresses) == addresses
 
 
+@pytest.mark.parametrize(
+    "make", [duplicated, duplicated_and_neutralized, restored_with_other_name]
+)
+def test_original_keeps_what_a_copy_uses(make, first, tmp_path, monkeypatch, exists):
+    before = contents()
+    addresses = first.create(*before)
+    second = Database(make(tmp_path, monkeypatch) or SECOND)
+
+    first.empty()
+    assert exists(addresses) == addresses
+    assert second.contents() == before
+
+    second.empty()
+    first.empty()
+    assert exists(addresses) == []
+
+
 def test_two_databases_in_one_bucket(first, make_database, services, exists):
     second = Database(make_database(SECOND, MODULES))
     set_parameter(services, SECOND, "ir_attachment.location", "s3://")

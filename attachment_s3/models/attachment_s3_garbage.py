@@ -12,6 +12,7 @@ from odoo.tools import SQL
 
 from ..configuration import SCHEME, split_uri
 from ..exceptions import S3Error
+from ..ownership import referenced_in, users_of
 from ..settings import load
 
 _logger = logging.getLogger(__name__)
@@ -184,7 +185,7 @@ class AttachmentS3Garbage(models.Model):
         runs = self.env["attachment.s3.collection"]
         try:
             settled, deleted = self._collect_all(RUN_SECONDS)
-        except S3Error as error:
+        except (S3Error, psycopg2.Error) as error:
             # nothing is lost: what is noted stays noted
             _logger.error("The collector of unused objects stops: %s", error)
             runs._record(error=str(error))
@@ -202,6 +203,7 @@ class AttachmentS3Garbage(models.Model):
         :param seconds: how long it may take
         :return: how many addresses are settled, how many objects were deleted
         :raises S3Error: when the store cannot be used
+        :raises psycopg2.Error: when another database cannot be asked what it uses
         """
         store = self.env["ir.attachment"]._s3_configuration().store()
         prefix = self.env["attachment.s3.prefix"]._prefix_to_delete_from()
@@ -210,20 +212,26 @@ class AttachmentS3Garbage(models.Model):
         retention = f"{load().retention_days * 86400} seconds"
         deadline = time.monotonic() + seconds
         settled = deleted = 0
+        # a copy is younger than what it shares; none that is made from now on refers to
+        # what was unused for the whole retention
+        copies = list(users_of(own, self.env.cr.dbname)) if own else []
         for lock in range(LOCKS):
             batch = BATCH_OBJECTS
             while batch == BATCH_OBJECTS and time.monotonic() < deadline:
-                batch, objects = self._collect_batch(store, own, retention, lock)
+                batch, objects = self._collect_batch(
+                    store, own, copies, retention, lock
+                )
                 settled += batch
                 deleted += objects
         return settled, deleted
 
-    def _collect_batch(self, store, own, retention, lock):
+    def _collect_batch(self, store, own, copies, retention, lock):
         """Collect some objects of one lock, in a transaction of its own.
 
         :param own: beginning of the addresses that this database may delete, if any
+        :param copies: names of the other databases that may refer to them
         :param retention: an SQL interval
-        :return: how many addresses are settled, how many objects were deleted
+        :return: how many addresses were looked at, how many objects were deleted
         """
         with db_connect(self.env.cr.dbname).cursor() as cr:
             # each statement sees what was committed before it: the references are
@@ -250,6 +258,8 @@ class AttachmentS3Garbage(models.Model):
                 for uri in candidates
                 if uri not in referenced and own and uri.startswith(own)
             ]
+            shared = self._shared(copies, unused)
+            unused = [uri for uri in unused if uri not in shared]
             results = store.delete([split_uri(uri)[1] for uri in unused])
             kept = set()
             for uri in unused:
@@ -257,16 +267,36 @@ class AttachmentS3Garbage(models.Model):
                     _logger.warning("Could not delete %s: %s", uri, reason)
                     kept.add(uri)
             # only the rows that were seen: another deletion may have added one since
-            settled = [
-                row
-                for uri, rows in candidates.items()
-                if uri not in kept
-                for row in rows
-            ]
+            settled, later = [], []
+            for uri, rows in candidates.items():
+                if uri in shared:
+                    later += rows
+                elif uri not in kept:
+                    settled += rows
             cr.execute(
                 SQL("DELETE FROM attachment_s3_garbage WHERE id = ANY(%s)", settled)
             )
+            cr.execute(
+                SQL(
+                    """UPDATE attachment_s3_garbage
+                          SET noted_at = clock_timestamp() AT TIME ZONE 'UTC'
+                        WHERE id = ANY(%s)""",
+                    later,
+                )
+            )
             return len(candidates) - len(kept), len(unused) - len(kept)
+
+    def _shared(self, copies, uris):
+        """Return the unused objects that copies of this database still use.
+
+        They are looked at again after another retention.
+        """
+        shared = set()
+        for copy in copies if uris else ():
+            if found := referenced_in(copy, uris):
+                _logger.info("%s unused objects stay for %s", len(found), copy)
+                shared |= found
+        return shared
 
     def _candidates(self, cr, retention, lock):
         """Return the addresses of a lock that were last noted long enough ago.

@@ -359,7 +359,7 @@ class AttachmentS3Transfer(models.AbstractModel):
         path = attachment._full_path(os.path.join(checksum[:2], checksum))
         with suppress(FileNotFoundError):
             with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha1").hexdigest()
-            if digest != checksum:  # a process died while it wrote it, or a full disk
+                intact = attachment._compute_checksum(file.read()) == checksum
+            if not intact:  # a process died while it wrote it, or a full disk
                 os.unlink(path)
         return attachment._file_write(content, checksum)
