@@ -22,9 +22,17 @@ def parse(text: str | bytes) -> dict | None:
     return values
 
 
-def key(prefix: str, sid: str) -> str:
-    """Return the 2016 addon's key, ``session:<prefix>:<session id>``."""
-    return prefix + sid
+def keys(prefix: str | None, sid: str) -> list[str]:
+    """Return the keys that the 2016 addon may have given a session.
+
+    With a prefix it writes ``session::<prefix>:<session id>``, although its readme says
+    ``session:<prefix>:<session id>``, which others of its kind write.
+
+    :param prefix: value of ``ODOO_SESSION_REDIS_PREFIX``
+    """
+    if not prefix:
+        return [f"session:{sid}"]
+    return [f"session::{prefix}:{sid}", f"session:{prefix}:{sid}"]
 
 
 def read_file(folder: str, sid: str, max_age_seconds: int) -> dict | None:

@@ -330,10 +330,12 @@ class RedisSessionStore(sessions.SessionStore):
         if values is not None:
             return self._import_file(sid, values)
         if not self._settings.cluster:  # where the 2016 addon never ran
-            key = legacy.key(self.key_prefix, sid)
-            text = self._run("import", self.client.get, key)
-            values = legacy.parse(text) if text else None
-            if values is not None:
+            keys = legacy.keys(self._settings.prefix, sid)
+            texts = self._run("import", self.client.mget, keys)
+            for key, text in zip(keys, texts, strict=True):
+                values = legacy.parse(text) if text else None
+                if values is None:
+                    continue
                 written = self._imported(sid, values)
                 if self._run("import", self._move, key, written):
                     _logger.info("Session %s moved from an old key", short(sid))

@@ -5,7 +5,7 @@ import re
 import pytest
 from toolbox import odoo_server, processes, project
 
-#: Odoo's test: why it cannot pass; the README tells the same
+#: Odoo's test: why it cannot pass; docs/tests.md tells the same
 NO_LOCAL_FILE = "looks for the file in the local filestore, or expects its name there"
 NO_FILE_SENT = "wants the local path of the file that nginx is to send"
 NO_FILES = "counts the files of Odoo's own session store"
@@ -112,7 +112,7 @@ def test_suites_of_sessions_pass(services, odoo_folder, database):
     assert odoo_server.tests_result(result.stdout) > 40
 
 
-def test_readme_lists_the_tests_that_cannot_pass():
-    readme = (project.ROOT / "README.md").read_text()
+def test_docs_list_the_tests_that_cannot_pass():
+    page = (project.ROOT / "docs" / "tests.md").read_text()
     for name, reason in CANNOT_PASS.items():
-        assert f"| `{name}` | {reason} |" in readme
+        assert f"| `{name}` | {reason} |" in page

@@ -196,12 +196,12 @@ def test_rehearsal_tells_the_faults(play, make_database):
     assert "AWS_ATTACHMENT_READONLY: is not set" in said
 
 
-def test_provider_of_the_readme(services, odoo_folder, tmp_path, make_database):
-    """The addon that cloud_platform_generic's readme shows is one: it is installed."""
-    usage = project.ROOT / "cloud_platform_generic" / "readme" / "USAGE.md"
+def test_provider_of_the_guide(services, odoo_folder, tmp_path, make_database):
+    """The addon that the guide shows is one: it is installed."""
+    guide = project.ROOT / "docs" / "guides" / "write-a-provider.md"
     files = re.findall(
         r"`(cloud_platform_acme/\w+\.py)`.*?```python\n(.*?)```",
-        usage.read_text(),
+        guide.read_text(),
         re.DOTALL,
     )
     assert len(files) == 3

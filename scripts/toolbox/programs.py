@@ -33,6 +33,10 @@ PROGRAMS = {
     # Odoo dumps, restores and duplicates databases with these
     "pg_dump": Program(("pg_dump",), "postgresql-client", POSTGRESQL),
     "psql": Program(("psql",), "postgresql-client", POSTGRESQL),
+    # the guides do it with these
+    "pg_restore": Program(("pg_restore",), "postgresql-client", POSTGRESQL),
+    "createdb": Program(("createdb",), "postgresql-client", POSTGRESQL),
+    "dropdb": Program(("dropdb",), "postgresql-client", POSTGRESQL),
     "redis-server": Program(("redis-server",), "redis-server"),
     "nginx": Program(("nginx",), "nginx-light"),
     # checks deploy/prometheus

@@ -187,7 +187,7 @@ def check_commands(monitor: Monitor, prefix: str, expected: set[str]):
     missing = expected - monitor.commands
     # one session, one login's previous session id, one mark, one key of the 2016 addon
     key = re.compile(
-        rf"session:{re.escape(prefix)}:"
+        rf"session::?{re.escape(prefix)}:"
         r"(\{[\w-]{2}\}[\w-]{40}(:previous|:revoked)?|[\w-]{84})"
     )
     others = {text for text in monitor.keys if not key.fullmatch(text)}

@@ -36,11 +36,11 @@ class ImportSuite:
         self.files.save(session)
         return session
 
-    def in_key(self, **values):
-        """Log in on the 2016 addon."""
+    def in_key(self, begin="session::", **values):
+        """Log in on the 2016 addon, which writes two colons before a prefix."""
         session = self.files.new()
         session.update(http.get_default_session(), uid=USER_ID, **values)
-        key = f"session:{self.settings.prefix}:{session.sid}"
+        key = f"{begin}{self.settings.prefix}:{session.sid}"
         self.client.set(key, json.dumps(dict(session)), ex=100)
         return session, key
 
@@ -57,11 +57,12 @@ class ImportSuite:
         self.assertEqual(dict(self.store.get(session.sid)), dict(found))
 
     def test_key_of_the_2016_addon_is_moved(self):
-        session, key = self.in_key(key=1)
-        found = self.store.get(session.sid)
-        self.assertEqual((found.sid, found.uid, found["key"]), (session.sid, 2, 1))
-        self.assertFalse(self.client.exists(key))
-        self.assertEqual(dict(self.store.get(session.sid)), dict(found))
+        for begin in ("session::", "session:"):
+            session, key = self.in_key(begin, key=1)
+            found = self.store.get(session.sid)
+            self.assertEqual((found.sid, found.uid, found["key"]), (session.sid, 2, 1))
+            self.assertFalse(self.client.exists(key))
+            self.assertEqual(dict(self.store.get(session.sid)), dict(found))
 
     def test_moved_session_does_not_come_back_after_the_logout(self):
         for session in (self.in_file(), self.in_key()[0]):

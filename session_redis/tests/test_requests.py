@@ -149,7 +149,7 @@ class TestRequests(RequestsCase):
         session = self.store.get(sid)
         old_sid = self.store.generate_key()
         token = self.env.ref("base.user_admin")._compute_session_token(old_sid)
-        key = f"session:{self.settings.prefix}:{old_sid}"
+        key = f"session::{self.settings.prefix}:{old_sid}"
         values = {**session, "session_token": token}
         self.client.set(key, json.dumps(values), ex=100)
         self.opener.cookies.clear()
