@@ -246,7 +246,14 @@ class Settings(Switch):
                 if field in self.model_fields_set
             ]
             try:
-                parse_url(self.url.get_secret_value())
+                options = parse_url(self.url.get_secret_value())
+                if any(option.startswith("ssl_") for option in options):
+                    # such as ssl_cert_reqs=none
+                    faults.append(
+                        "ODOO_SESSION_REDIS_URL may have no options of TLS: "
+                        "certificates are verified, with the authority of "
+                        "ODOO_SESSION_REDIS_TLS_CA"
+                    )
             except ValueError:  # its text may quote the URL, with the password
                 faults.append(
                     "ODOO_SESSION_REDIS_URL cannot be parsed: expected "

@@ -76,6 +76,10 @@ class TestSettings(BaseCase):
             ({"_URL": url, "_PASSWORD": SECRET}, ["_URL", "_PASSWORD"]),
             ({"_URL": f"http://{SECRET}@host"}, ["_URL", "redis://"]),
             ({"_URL": f"redis://:{SECRET}@host:x/0"}, ["_URL", "redis://"]),
+            (
+                {"_URL": f"rediss://:{SECRET}@host/0?ssl_cert_reqs=none"},
+                ["_URL", "_TLS_CA"],
+            ),
             ({"_SENTINEL_HOST": "a"}, ["_SENTINEL_MASTER_NAME", "_SENTINEL_HOST"]),
             ({"_SENTINEL_MASTER_NAME": "a"}, ["_SENTINEL_HOST"]),
             (
