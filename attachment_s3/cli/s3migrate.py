@@ -132,6 +132,8 @@ def plan_text(report: dict) -> str:
         )
     if not report["places"]:
         lines.append("  nothing: all are there")
+    elif report["target"] == "s3":
+        lines.append("  (small files of the kinds that stay in the database go there)")
     return "\n".join(lines)
 
 
