@@ -29,6 +29,13 @@ def pytest_addoption(parser):
         help="operations of the stress test of attachments, without a limit of time",
     )
     parser.addoption(
+        "--load-seconds",
+        type=int,
+        default=40,
+        metavar="SECONDS",
+        help="length of the load on several front ends (test_front_ends.py)",
+    )
+    parser.addoption(
         "--screenshots",
         type=Path,
         metavar="FOLDER",

@@ -20,6 +20,7 @@ class WebClient:
         self.http = requests.Session()
         #: address of the front end that gave the last answer, told by the proxy
         self.front_end = None
+        self._csrf_token = None
 
     def request(self, method: str, path: str, **arguments) -> requests.Response:
         """Send a request and return its answer, whatever its status."""
@@ -46,6 +47,7 @@ class WebClient:
         }
         response = self.request("POST", "/web/login", data=fields)
         response.raise_for_status()
+        self._csrf_token = None
         if urlsplit(response.url).path == "/web/login":
             raise PermissionError(f"login as {login} was refused")
         return self.session_info()
@@ -77,14 +79,19 @@ class WebClient:
             kwargs=kwargs,
         )
 
+    def csrf_token(self) -> str:
+        """Return the token of the web client's page, good for the whole session."""
+        if not self._csrf_token:
+            self._csrf_token = CSRF_TOKEN.search(self.get("/web").text)[1]
+        return self._csrf_token
+
     def upload(self, name: str, content: bytes, model: str, res_id: int) -> dict:
         """Upload a file as a form's attachment and return what the route says."""
-        page = self.get("/web").text
         response = self.request(
             "POST",
             "/web/binary/upload_attachment",
             data={
-                "csrf_token": CSRF_TOKEN.search(page)[1],
+                "csrf_token": self.csrf_token(),
                 "model": model,
                 "id": str(res_id),
             },
