@@ -440,6 +440,10 @@ def test_probes_ask_paths_that_are_answered(environment):
                 assert seconds > config.options_index["limit_time_real"].my_default
     assert len(asked) == 3
     [server] = pods(environment)["odoo"]["containers"]
+    # busy workers keep a probe waiting, in all pods at once: test_front_ends.py
+    ports = {kind: server[kind]["httpGet"]["port"] for kind, _path in asked}
+    assert ports["startupProbe"] == "http"
+    assert ports["livenessProbe"] == ports["readinessProbe"] == "websocket"
     [check] = pods(environment)["odoo"]["initContainers"]
     assert check["args"] == ["check"]
     assert server["args"] == ["serve"]

@@ -324,8 +324,10 @@ def test_front_ends_of_compose_serve_and_leave_nothing_on_their_disk(
         assert answer.status_code == 200, answer.text
         assert set(answer.json()["parts"]) >= {"postgresql", "registry"}
     # each probe of the pods, at the ports that they name
-    for path in {"/monitoring/live", "/monitoring/ready"}:
-        assert odoo_server.http_status(front_ends[0].url + path) == 200
+    for port in (front_ends[0].port, front_ends[0].websocket_port):
+        for path in ("/monitoring/live", "/monitoring/ready"):
+            url = f"http://127.0.0.1:{port}{path}"
+            processes.wait_until(lambda u=url: odoo_server.http_status(u) == 200, url)
 
     with Proxy(run_folder / "containers" / "nginx", front_ends) as proxy:
         client = WebClient(proxy.url)
