@@ -1,8 +1,10 @@
-"""A hook for metrics: who wants to know about the operations on the object store.
+"""Hooks for metrics: who wants to know about the operations on the object store, and
+how far a move of attachments is.
 
 Add a callable to :data:`observers`; it is called after each operation, in the thread
 that made it, with an :class:`Operation`. While the list is empty nothing is measured.
-An observer must be quick and must not raise.
+An observer must be quick and must not raise. Those of :data:`move_observers` are called
+with a :class:`Move` when one begins, after each batch and when it ends.
 
 >>> from odoo.addons.attachment_s3 import observers
 >>> observers.observers.append(lambda operation: print(operation.name))
@@ -32,7 +34,52 @@ class Operation(NamedTuple):
     error: Exception | None
 
 
+class Move(NamedTuple):
+    """How far a move of attachments is.
+
+    :param database: name of the database
+    :param target: where they go: ``s3``, ``db`` or ``file``
+    :param state: ``running``, or as it ended: ``done``, ``cancelled``, ``failed``,
+        ``interrupted``, ``waiting`` (for the next turn of its scheduled action)
+    :param total: contents to move when it began
+    :param moved: of these, contents that have arrived
+    :param failed: of these, contents that could not be moved and were left
+    :param total_bytes: size of all
+    :param moved_bytes: size of those that have arrived
+    """
+
+    database: str
+    target: str
+    state: str
+    total: int
+    moved: int
+    failed: int
+    total_bytes: float
+    moved_bytes: float
+
+
 observers: list[Callable[[Operation], None]] = []
+move_observers: list[Callable[[Move], None]] = []
+
+
+def tell_move(database: str, state: str, progress):
+    """Tell the observers of moves, if any.
+
+    :param progress: ``progress.Progress``
+    """
+    for observer in tuple(move_observers):
+        observer(
+            Move(
+                database,
+                progress.target,
+                state,
+                progress.total,
+                progress.moved,
+                progress.failed,
+                progress.total_bytes,
+                progress.moved_bytes,
+            )
+        )
 
 
 class Measure:

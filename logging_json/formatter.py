@@ -22,6 +22,8 @@ _MAX_ITEMS = 100
 _VALUE_CHARS = 16
 _MAX_INTEGER = 2**63 - 1  # a `long` of Elasticsearch
 _ELLIPSIS = "…"
+# Beyond a cut, what is looked at for a secret that the cut parts from its name.
+_MARGIN_CHARS = 1024
 
 # Attributes of a record that are no field of their own, or that become one.
 _RESERVED = frozenset(
@@ -251,15 +253,23 @@ class OdooJsonFormatter(JsonFormatter):
         """Return a text bounded, with its secrets masked, that UTF-8 can hold."""
         if type(text) is not str:
             text = _printed(text)
-        cut = len(text) - self._max_text_chars
+        limit = self._max_text_chars
+        cut = len(text) - limit
         if cut > 0:
             told = f"{_ELLIPSIS}[{cut} characters cut]"
-            kept = text[cut:] if keep_end else text[:-cut]
-            text = told + kept if keep_end else kept + told
+            # masked first: a half secret, or one without its name, would be told
+            if keep_end:
+                kept = mask_secrets(text[-limit - _MARGIN_CHARS :])
+                text = told + kept[-limit:]
+            else:
+                kept = mask_secrets(text[: limit + _MARGIN_CHARS])
+                text = kept[:limit] + told
+        else:
+            text = mask_secrets(text)
         if not text.isascii():
             # lone surrogates are no valid JSON text (RFC 8259, 8.2)
             text = text.encode("utf-8", "replace").decode("utf-8")
-        return mask_secrets(text)
+        return text
 
     def _value(self, value):
         """Return a value that every JSON reader accepts."""
@@ -307,17 +317,25 @@ class OdooJsonFormatter(JsonFormatter):
                     items[_ELLIPSIS] = f"{len(value)} items"
                     break
                 name = self._text(name)
-                # `password=…` would be masked in a text: so it is as a key
-                masked = mask_secrets(f"{name}=x") != f"{name}=x"
+                masked = _tells_secret(name)
                 items[name] = MASK if masked else self._bounded(item, depth, budget)
             return items
         items = []
+        if len(value) == 2 and isinstance(value, list | tuple):
+            name, _item = value
+            if isinstance(name, str) and _tells_secret(name):
+                return [self._text(name), MASK]
         for item in value:
             if len(items) >= _MAX_ITEMS or budget[0] <= 0:
                 items.append(f"{_ELLIPSIS} {left} more")
                 break
             items.append(self._bounded(item, depth, budget))
         return items
+
+
+def _tells_secret(name):
+    """Return whether `name=…` would be masked in a text: so is the value of a key."""
+    return mask_secrets(f"{name[-64:]}=x") != f"{name[-64:]}=x"
 
 
 def _printed(value):

@@ -36,9 +36,24 @@ def observe_redis(operation, seconds, error, retries):
             batch.count("redis.retries", retries, operation)
 
 
-_OBSERVERS = {
-    "odoo.addons.attachment_s3.observers": observe_s3,
-    "odoo.addons.session_redis.observer": observe_redis,
+def observe_move(move):
+    """Send how far a move of attachments is."""
+    if not metrics.active():
+        return
+    with metrics.errors_logged(), _batch() as batch:
+        for state in ("total", "moved", "failed"):
+            number = getattr(move, state)
+            batch.gauge("migration.attachments", number, move.database, state)
+        for state, size in (("total", move.total_bytes), ("moved", move.moved_bytes)):
+            # statsd reads no exponents
+            batch.gauge("migration.bytes", int(size), move.database, state)
+
+
+# The module and the name of its list, by who listens
+_OBSERVED = {
+    observe_s3: ("odoo.addons.attachment_s3.observers", "observers"),
+    observe_move: ("odoo.addons.attachment_s3.observers", "move_observers"),
+    observe_redis: ("odoo.addons.session_redis.observer", "observers"),
 }
 
 
@@ -46,10 +61,10 @@ def connect():
     """Listen to those addons that are loaded, once; to none when metrics are off."""
     if not metrics.active():
         return
-    for module_name, observe in _OBSERVERS.items():
+    for observe, (module_name, list_name) in _OBSERVED.items():
         module = sys.modules.get(module_name)
-        if module is not None and observe not in module.observers:
-            module.observers.append(observe)
+        if module is not None and observe not in getattr(module, list_name):
+            getattr(module, list_name).append(observe)
 
 
 def _batch():

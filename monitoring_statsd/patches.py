@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from odoo import http
 
-from . import metrics, observers, requests
+from . import metrics, observers, prometheus, requests
 from .settings import StatsdSettings, StatsdSettingsError
 
 _logger = logging.getLogger(__name__)
@@ -19,19 +19,19 @@ _patched = False
 
 
 def post_load():
-    """Send metrics from now on, if the environment says so."""
+    """Measure from now on, if the environment says so."""
     global _patched
     try:
         settings = StatsdSettings()
         settings.check()
+        metrics.use(settings)
     except (ValidationError, StatsdSettingsError) as error:
         # No metric is worth a server that does not start.
         _logger.error("Metrics stay off: %s", error)
         return
-    metrics.use(settings)
     # a store may be away before any registry is loaded
     observers.connect()
-    if not settings.enabled or _patched:
+    if not settings.measures() or _patched:
         return
     _patched = True
     _measure_requests()
@@ -41,6 +41,13 @@ def _measure_requests():
     application_call = http.Application.__call__
 
     def __call__(self, environ, start_response):
+        # Not a controller: a scrape needs neither a session nor a database.
+        if (
+            environ.get("PATH_INFO") == prometheus.PATH
+            and (active := metrics.active())
+            and active.prometheus
+        ):
+            return active.prometheus.answer(environ)(environ, start_response)
         if requests.is_probe(environ):
             return application_call(self, environ, start_response)
         with requests.RequestMeasure(environ) as measure:

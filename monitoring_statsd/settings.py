@@ -1,11 +1,13 @@
 """The environment variables of the addon."""
 
-from pydantic import Field
+from pathlib import Path
+
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class StatsdSettingsError(ValueError):
-    """A variable is missing that the others make necessary."""
+    """A variable is missing that others make necessary, or cannot be used."""
 
 
 class StatsdSettings(BaseSettings):
@@ -42,7 +44,10 @@ class StatsdSettings(BaseSettings):
     customer: str | None = Field(
         default=None,
         validation_alias="STATSD_CUSTOMER",
-        description="Name of the customer, a part of each metric's name. Required.",
+        description=(
+            "Name of the customer, a part of each metric's name. Required with "
+            "`ODOO_STATSD` or `ODOO_METRICS_TOKEN`."
+        ),
     )
     environment: str | None = Field(
         default=None,
@@ -70,13 +75,40 @@ class StatsdSettings(BaseSettings):
         ),
     )
 
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        validation_alias="ODOO_METRICS_TOKEN",
+        description=(
+            "Metrics for Prometheus at `/metrics`, with or without statsd, for those "
+            "who send `Authorization: Bearer <token>`. Without a token there is no "
+            "such page."
+        ),
+    )
+    metrics_folder: Path | None = Field(
+        default=None,
+        validation_alias="PROMETHEUS_MULTIPROC_DIR",
+        description=(
+            "Folder in which the processes of one server put together what `/metrics` "
+            "tells; on a local disk, and not that of another server. By default a "
+            "temporary one."
+        ),
+    )
+
+    def serves_prometheus(self):
+        """Return whether there is a ``/metrics``."""
+        return bool(self.metrics_token and self.metrics_token.get_secret_value())
+
+    def measures(self):
+        """Return whether somebody wants metrics."""
+        return self.enabled or self.serves_prometheus()
+
     def check(self):
         """Check what depends on more than one variable.
 
         :raises StatsdSettingsError: what is missing
         """
-        if self.enabled and not self.customer:
+        if self.measures() and not self.customer:
             raise StatsdSettingsError(
-                "STATSD_CUSTOMER is not set: with ODOO_STATSD=1 it must contain the "
-                "name of the customer."
+                "STATSD_CUSTOMER is not set: with ODOO_STATSD=1 or ODOO_METRICS_TOKEN "
+                "it must contain the name of the customer."
             )

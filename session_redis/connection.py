@@ -1,6 +1,7 @@
 """A client of redis-py for the settings."""
 
 import re
+import threading
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
@@ -26,6 +27,31 @@ class CountingBackoff(ExponentialWithJitterBackoff):
     def compute(self, failures):
         observer.count_retry()
         return super().compute(failures)
+
+
+class _Looking(threading.local):
+    first = True
+
+
+class CountingCluster(RedisCluster):
+    """Tells :mod:`.observer` of each further try.
+
+    A cluster's client only takes the number of tries from its ``Retry``; what it does
+    for each of them is to look for the nodes of the command. A version of redis-py
+    that calls it otherwise counts nothing, and works.
+    """
+
+    def execute_command(self, *args, **kwargs):
+        self._looking.first = True
+        return super().execute_command(*args, **kwargs)
+
+    def _determine_nodes(self, *args, **kwargs):
+        if not self._looking.first:
+            observer.count_retry()
+        self._looking.first = False
+        return super()._determine_nodes(*args, **kwargs)
+
+    _looking = _Looking()
 
 
 class BlockingSentinelConnectionPool(
@@ -186,7 +212,7 @@ def _cluster(settings, options):
             else (f"{scheme}://{host}:{port}")
         )
         options.update(_credentials(settings))
-    return RedisCluster.from_url(
+    return CountingCluster.from_url(
         url,
         startup_nodes=[ClusterNode(host, port) for host, port in others],
         connection_pool_class=redis.BlockingConnectionPool,

@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 #: Called after each operation with its name (``get``, ``save``, ``rotate``,
 #: ``delete``, ``missing``, ``import``), its duration in seconds, its error or
-#: ``None``, and how often redis-py has tried again (in a cluster always 0: its client
-#: does not tell). A callback runs in the request and must neither block nor raise.
-#: Empty: no cost.
+#: ``None``, and how often redis-py has tried again. A callback runs in the request and
+#: must neither block nor raise. Empty: no cost.
 observers: list[Callable[[str, float, Exception | None, int], None]] = []
 
 _thread = threading.local()

@@ -2,8 +2,9 @@
 
 Servers with everything on are driven through logins, reads, uploads, an RPC error, a
 404, scheduled actions, a killed worker, a lost object and a Redis that is away. What
-they sent and wrote is compared with the statsd_exporter mapping, the alert rules, the
-dashboards and the Elasticsearch templates; `promtool` checks rules and queries.
+they sent, wrote and told a Prometheus is compared with the statsd_exporter mapping, the
+alert rules, the dashboards and the Elasticsearch templates; `promtool` checks rules,
+queries and metrics.
 
 Not covered: neither statsd_exporter, Grafana nor Elasticsearch runs here. The
 evaluator of the mapping knows globs, label templates and DogStatsD tags, but no
@@ -13,6 +14,7 @@ Elasticsearch is told from the types of the templates.
 """
 
 import contextlib
+import hashlib
 import importlib
 import ipaddress
 import json
@@ -26,6 +28,7 @@ import psutil
 import pytest
 import requests
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 from toolbox import odoo_server, processes, programs, project
 from toolbox.demo import PARTNER, StatsdListener
 from toolbox.web_client import WebClient
@@ -40,6 +43,7 @@ ALERTS = PROMETHEUS / "alerts.yml"
 ALERT_TESTS = PROMETHEUS / "alerts_test.yml"
 DASHBOARDS = sorted((DEPLOY / "grafana").glob("*.json"))
 PLACE = {"customer": "acme", "environment": "prod"}
+TOKEN = "s3cret-of-prometheus"
 WORKS, FAILS = "Monitoring: works", "Monitoring: fails"
 
 if str(project.ROOT) not in odoo.addons.__path__:
@@ -133,8 +137,10 @@ def test_every_name_is_mapped_alike_as_name_and_as_tags(name):
     assert plain.name == tagged.name
     assert plain.labels == tagged.labels
     # what these types of metrics are called: https://prometheus.io/docs/practices/naming
-    suffix = {"ms": "_seconds", "c": "_total", "g": "_bytes"}[NAMES[name].kind]
-    assert plain.name.endswith(suffix)
+    suffixes = {"ms": "_seconds", "c": "_total", "g": ("_bytes", "_attachments")}
+    assert plain.name.endswith(suffixes[NAMES[name].kind])
+    # /metrics has the same names
+    assert plain.name == NAMES[name].series
     # a scraped target has labels of these names itself
     assert not {"job", "instance", "le"} & set(plain.labels)
 
@@ -147,6 +153,15 @@ def test_every_rule_maps_a_name():
         expected |= {f"odoo.{name}", f"odoo.{name}{asterisks}"}
     assert matches == expected
     assert MAPPING["defaults"]["observer_type"] == "histogram"
+
+
+def test_histograms_of_statsd_exporter_and_of_odoo_have_the_same_buckets():
+    usual = MAPPING["defaults"]["histogram_options"]
+    for rule in MAPPING["mappings"]:
+        [metric] = [m for m in NAMES.values() if m.series == rule["name"]]
+        if metric.kind == "ms":
+            expected = rule.get("histogram_options", usual)["buckets"]
+            assert list(metric.buckets) == expected, rule["name"]
 
 
 def test_evaluator_finds_what_is_not_mapped():
@@ -169,12 +184,16 @@ class Run:
         self.records: dict[str, list[dict]] = {}
         #: lines of the logs that are no JSON
         self.others: list[str] = []
+        #: answers to a Prometheus, before and after a worker was killed
+        self.scraped: list[requests.Response] = []
+        #: the same, without the token, and where no token is set
+        self.refused: list[requests.Response] = []
         #: request identifier and status of the answers, by format and path
         self.answers: dict[tuple[str, str], tuple[str, int]] = {}
 
 
 @pytest.fixture(scope="module")
-def run(services, run_folder, make_database):
+def run(services, run_folder, odoo_folder, make_database):
     run = Run()
     make_database(DATABASE)
     sql = """
@@ -214,14 +233,24 @@ def run(services, run_folder, make_database):
         run.others += others
 
     prefork = {"workers": "2", "max_cron_threads": "1"}
-    with serve("flat", prefork) as (server, lines):
-        cookie = drive(run, "flat", services, server, lines)
+    scraping = {
+        "ODOO_METRICS_TOKEN": TOKEN,
+        "PROMETHEUS_MULTIPROC_DIR": str(run_folder / "monitoring_metrics"),
+    }
+    with serve("flat", prefork, **scraping) as (server, lines):
+        cookie = drive(run, "flat", services, odoo_folder, server, lines)
+        run.scraped.append(scrape(server.url, TOKEN))
         kill_a_worker(server)
+        run.scraped.append(scrape(server.url, TOKEN))
         ask_gevent(server, lines, cookie)
+        gevent = f"http://127.0.0.1:{server.websocket_port}"
+        run.scraped.append(scrape(gevent, TOKEN))
+        run.refused += [scrape(server.url), scrape(server.url, f"{TOKEN}é")]
         run.plain = lines
     threaded = {"max_cron_threads": "1"}
     with serve("ecs", threaded, STATSD_DOGSTATSD="1") as (server, lines):
-        drive(run, "ecs", services, server, lines)
+        drive(run, "ecs", services, odoo_folder, server, lines)
+        run.refused.append(scrape(server.url, TOKEN))
         run.tagged = lines
     away = {
         "ODOO_SESSION_REDIS_PORT": str(processes.free_port()),
@@ -234,8 +263,11 @@ def run(services, run_folder, make_database):
     return run
 
 
-def drive(run, log_format, services, server, lines):
-    """Do with a server what its users do; return the cookie."""
+def drive(run, log_format, services, folder, server, lines):
+    """Do with a server what its users do; return the cookie.
+
+    :param folder: has the local files of the database
+    """
     server.wait()
     client = WebClient(server.url)
     client.login()
@@ -270,6 +302,12 @@ def drive(run, log_format, services, server, lines):
     get(f"{path}?lost")
 
     run_crons(client, lines)
+    make_elsewhere(services)
+    # into the same folder and to the same statsd
+    command = ["s3migrate", "-d", DATABASE]
+    moved = odoo_server.run_odoo(services, folder, *command, **server.variables)
+    assert moved.returncode == 0, moved.stdout
+    wait_for(lines, "odoo.migration.bytes", "moved")
     return client.http.cookies["session_id"]
 
 
@@ -287,6 +325,23 @@ def lose_object(services, attachment_id):
     )
     client.head_object(Bucket=bucket, Key=key)
     client.delete_object(Bucket=bucket, Key=key)
+
+
+def make_elsewhere(services):
+    """Put a content in the database that belongs into the bucket."""
+    content = os.urandom(2000)
+    sql = """
+        INSERT INTO ir_attachment
+               (name, type, db_datas, file_size, checksum, mimetype, create_date)
+        VALUES ('elsewhere', 'binary', %s, %s, %s, 'application/octet-stream', now())
+    """
+    checksum = hashlib.sha1(content).hexdigest()
+    odoo_server.query(services, DATABASE, sql, content, len(content), checksum)
+
+
+def scrape(url, token=None):
+    headers = {"Authorization": f"Bearer {token}".encode()} if token else {}
+    return requests.get(f"{url}/metrics", headers=headers, timeout=60)
 
 
 def run_crons(client, lines):
@@ -416,6 +471,83 @@ def test_labels_tell_what_happened(run):
     assert seen("odoo_redis_retries_total", operation="get")
 
 
+# What Prometheus fetches from Odoo itself
+
+
+def families(answer):
+    return {f.name: f for f in text_string_to_metric_families(answer.text)}
+
+
+def samples(answer):
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in families(answer).values()
+        for sample in family.samples
+    }
+
+
+def test_metrics_are_told_without_a_session(run):
+    for answer in run.scraped:
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"].startswith("text/plain; version=")
+        assert "Set-Cookie" not in answer.headers
+    unknown, wrong, no_token = run.refused
+    for answer in (unknown, wrong):
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert "Set-Cookie" not in answer.headers
+        assert "odoo_" not in answer.text
+    assert no_token.status_code == 404
+
+
+def test_metrics_have_the_series_that_statsd_exporter_makes(run):
+    """Of all processes: HTTP workers, scheduled actions, websockets, a command."""
+    told = {}
+    for name, *labels in samples(run.scraped[-1]):
+        told.setdefault(name, set()).add(frozenset(label for label, _value in labels))
+    of_faults = {"odoo_redis_errors_total", "odoo_redis_retries_total"}
+    expected = {
+        name: {labels}
+        for name, labels in series(run.plain).items()
+        if name not in of_faults
+    }
+    assert {n: t for n, t in told.items() if n not in of_faults} == expected
+    types = {m.series.removesuffix("_total"): m.kind for m in NAMES.values()}
+    long = {"ms": "histogram", "c": "counter", "g": "gauge"}
+    for name, family in families(run.scraped[-1]).items():
+        assert family.type == long[types[name]]
+
+
+def test_metrics_tell_what_happened_in_every_process(run):
+    told = samples(run.scraped[-1])
+
+    def value(name, **labels):
+        return told[(name, *sorted({**PLACE, **labels}.items()))]
+
+    assert value("odoo_http_responses_total", status="4xx") >= 1
+    assert value("odoo_cron_runs_total", cron="Monitoring_fails", outcome="failed") == 1
+    for kind in ("http", "cron", "gevent"):
+        assert 10**7 < value("odoo_worker_memory_bytes", kind=kind) < 10**10
+    where = {"database": DATABASE, "state": "moved"}
+    assert value("odoo_migration_attachments", **where) > 10
+    assert value("odoo_migration_bytes", **where) > 1000
+    # the same requests: those of the websockets' process included
+    counted = sum(line.startswith("odoo.http.request.") for line in run.plain)
+    assert 0 < value("odoo_http_request_seconds_count") <= counted
+
+
+def test_killed_worker_takes_no_figures_with_it(run):
+    before, after = map(samples, run.scraped[:2])
+    for key, value in before.items():
+        if key[0] != "odoo_worker_memory_bytes":
+            assert after[key] >= value, key
+
+
+def test_promtool_accepts_the_metrics(run):
+    for answer in run.scraped:
+        assert promtool("check", "metrics", stdin=answer.text) == 0
+
+
 # Alerts and dashboards
 
 SELECTOR = re.compile(r"\b(odoo_\w+)(?:\{([^}]*)\})?")
@@ -517,10 +649,11 @@ def test_panels_do_not_overlap_and_have_identifiers_of_their_own():
     assert len(uids) == len(DASHBOARDS) == 3
 
 
-def promtool(*arguments):
+def promtool(*arguments, stdin=None):
     result = subprocess.run(
         [programs.require("promtool"), *arguments],
         cwd=PROMETHEUS,
+        input=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -10,7 +10,7 @@ from odoo import api, fields, models
 from odoo.exceptions import AccessError, UserError
 from odoo.service.model import retrying
 
-from .. import progress
+from .. import observers, progress
 from ..configuration import (
     LOCATION,
     READONLY,
@@ -305,7 +305,7 @@ class AttachmentS3Migration(models.Model):
             self._log_progress(now, state)
         # on a broken connection nothing can be recorded: it reads as interrupted
         with suppress(psycopg2.Error):
-            progress.write(cr, now, **values)
+            self._record(cr, now, **values)
 
     @api.model
     def _error_text(self, error):
@@ -334,7 +334,7 @@ class AttachmentS3Migration(models.Model):
             (now.total_bytes - now.moved_bytes) / MIB,
             now.target,
         )
-        cancelled = progress.write(cr, now, state="running")
+        cancelled = self._record(cr, now, state="running")
         began = time.monotonic() - now.seconds
         logged = time.monotonic()
         while not cancelled:
@@ -347,7 +347,7 @@ class AttachmentS3Migration(models.Model):
             now.position = ids[-1]
             now.seconds = time.monotonic() - began
             now.add(result)
-            cancelled = progress.write(cr, now)
+            cancelled = self._record(cr, now)
             processed = result.moved + result.failed
             seconds = self._commit(processed, remaining=max(now.left, 1))
             if time.monotonic() - logged > LOG_SECONDS:
@@ -357,6 +357,15 @@ class AttachmentS3Migration(models.Model):
                 return "waiting"
         self._commit(remaining=0)
         return "cancelled"
+
+    @api.model
+    def _record(self, cr, now, state="running", **values):
+        """Write the progress for those who look at its row, and tell the observers.
+
+        :return: whether somebody asked to cancel the move
+        """
+        observers.tell_move(self.env.cr.dbname, state, now)
+        return progress.write(cr, now, state=state, **values)
 
     @api.model
     def _commit(self, processed=0, remaining=None):

@@ -8,7 +8,7 @@ from odoo.exceptions import AccessError, UserError
 from odoo.tests import tagged
 from odoo.tools import SQL
 
-from .. import progress
+from .. import observers, progress
 from ..configuration import LOCATION
 from ..exceptions import S3Unavailable
 from ..placement import PLACEMENT
@@ -270,6 +270,27 @@ class TestMigration(CommittedCase):
         left = [values[4] for values in seen]
         self.assertEqual(left[0], 0)  # not known yet
         self.assertGreater(left[1], 0)
+
+    def test_observers_see_each_batch_and_the_end(self):
+        self.make_elsewhere("db", b"one", b"two")
+        seen = []
+        self.addCleanup(observers.move_observers.remove, seen.append)
+        observers.move_observers.append(seen.append)
+        with patch(f"{TRANSFER}.BATCH_ROWS", 1):
+            self.move()
+        self.assertEqual(
+            [(move.state, move.moved, move.failed, move.moved_bytes) for move in seen],
+            [
+                ("running", 0, 0, 0),
+                ("running", 1, 0, 3),
+                ("running", 2, 0, 6),
+                ("done", 2, 0, 6),
+            ],
+        )
+        self.assertEqual(
+            {(m.database, m.target, m.total, m.total_bytes) for m in seen},
+            {(self.registry.db_name, "s3", 2, 6)},
+        )
 
     def test_error_ends_the_move_as_failed_without_secrets(self):
         self.make_elsewhere("db", b"content")

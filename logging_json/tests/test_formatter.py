@@ -212,6 +212,47 @@ class TestFormatter(BaseCase):
     def test_secrets_in_urls_are_masked(self):
         self.assertEqual(self.format("GET /?token=abc")["message"], "GET /?token=***")
 
+    def test_secrets_are_masked_wherever_they_are(self):
+        for log_format in ("flat", "ecs"):
+            self.formatter = OdooJsonFormatter(log_format)
+            try:
+                url = "redis://user:s3cret@host"
+                headers = {"Authorization": "Basic s3cret"}
+                raise ConnectionError(f"{url} {headers} X-Amz-Signature=s3cret")
+            except ConnectionError:
+                exc_info = sys.exc_info()
+            extra = {
+                "json_fields": {"path": "/web/signup?token=s3cret"},
+                "headers": headers,
+                "pairs": [("password", "s3cret"), ["Cookie", "session_id=s3cret"]],
+                "nested": {"a": [{"reset_password_token": "s3cret"}]},
+                "raw": b'{"password": "s3cret"}',
+            }
+            values = ({"password": "s3cret"}, ["token=s3cret"])
+            line = self.format("%s %s", *values, exc_info=exc_info, extra=extra)
+            record = netsvc.LogRecord("a", 20, "f", 1, "x", (), None)
+            record.stack_info = "File: password='s3cret'"
+            stack = self.parse(self.formatter.format(record))
+            for told in (line, stack, self.format("%s %s", "api_key=s3cret")):
+                self.assertNotIn("s3cret", json.dumps(told))
+                self.assertIn("***", json.dumps(told))
+
+    def test_cut_parts_no_secret_from_its_name(self):
+        for start in range(970, 1010):
+            text = "x" * start + " token='secret_of_somebody' "
+            for cut in (
+                text + "y" * 3000,
+                "redis://user:secret_of_somebody@host" + text,
+            ):
+                self.assertNotIn("secret_of", self.format("%s", cut)["message"])
+        for end in range(970, 1010):
+            record = netsvc.LogRecord(
+                "a", 20, "f", 1, "x", (), (ValueError, None, None)
+            )
+            record.exc_text = "y" * 3000 + " token='secret_of_somebody'" + " " * end
+            stack = self.parse(self.formatter.format(record))["exception_stack"]
+            self.assertNotIn("somebody", stack)
+
     def test_record_survives_a_fault_of_the_formatter(self):
         class Faulty(OdooJsonFormatter):
             def _line(self, record, nested=False):

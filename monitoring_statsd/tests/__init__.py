@@ -1,1 +1,8 @@
-from . import test_client, test_cron, test_metrics, test_observers, test_requests
+from . import (
+    test_client,
+    test_cron,
+    test_metrics,
+    test_observers,
+    test_prometheus,
+    test_requests,
+)

@@ -78,7 +78,7 @@ class TestMetrics(StatsdMixin, BaseCase):
         for number in range(150):
             batch.count("http.status", 1, number)
         self.statsd.lines("odoo.http.status.acme.prod.99:")
-        self.assertLess(len(batch._pipeline._stats), 60)
+        self.assertLess(len(batch._sinks[0]._pipeline._stats), 60)
 
     def test_every_metric_is_in_the_documentation(self):
         path = file_path("monitoring_statsd/readme/USAGE.md")

@@ -17,7 +17,7 @@ class TestObservers(StatsdMixin, HttpCase):
     def setUp(self):
         super().setUp()
         # the contract of the two addons, of which none needs to be there
-        self.s3 = types.SimpleNamespace(observers=[])
+        self.s3 = types.SimpleNamespace(observers=[], move_observers=[])
         self.redis = types.SimpleNamespace(observers=[])
         self.startPatcher(patch.dict(sys.modules, {S3: self.s3, REDIS: self.redis}))
 
@@ -30,6 +30,7 @@ class TestObservers(StatsdMixin, HttpCase):
         with patch.object(metrics, "_metrics", None):
             self.env["ir.cron"]._register_hook()
         self.assertFalse(self.s3.observers)
+        self.assertFalse(self.s3.move_observers)
         self.assertFalse(self.redis.observers)
 
     def test_nothing_is_sent_once_metrics_are_off(self):
@@ -50,6 +51,7 @@ class TestObservers(StatsdMixin, HttpCase):
         for _turn in range(2):
             self.env["ir.cron"]._register_hook()
         self.assertEqual(self.s3.observers, [observers.observe_s3])
+        self.assertEqual(self.s3.move_observers, [observers.observe_move])
         self.assertEqual(self.redis.observers, [observers.observe_redis])
 
     def test_operations_outside_of_a_request_leave_at_once(self):
@@ -62,6 +64,29 @@ class TestObservers(StatsdMixin, HttpCase):
                 "odoo.s3.operation.acme.prod.get:500.000|ms",
                 "odoo.s3.bytes.acme.prod.get:1000|c",
                 "odoo.redis.operation.acme.prod.save:1.000|ms",
+            ],
+        )
+
+    def test_progress_of_a_move(self):
+        self.start_statsd()
+        observers.observe_move(
+            types.SimpleNamespace(
+                database="a.b",
+                total=9,
+                moved=3,
+                failed=1,
+                total_bytes=1e20,
+                moved_bytes=10.0,
+            )
+        )
+        self.assertEqual(
+            self.statsd.lines("odoo.migration.bytes"),
+            [
+                "odoo.migration.attachments.acme.prod.a_b.total:9|g",
+                "odoo.migration.attachments.acme.prod.a_b.moved:3|g",
+                "odoo.migration.attachments.acme.prod.a_b.failed:1|g",
+                f"odoo.migration.bytes.acme.prod.a_b.total:{10**20}|g",
+                "odoo.migration.bytes.acme.prod.a_b.moved:10|g",
             ],
         )
 

@@ -24,7 +24,7 @@ from redis.exceptions import NoPermissionError
 from odoo import http
 from odoo.tests import BaseCase, tagged
 
-from .. import connection, settings
+from .. import connection, observer, settings
 from ..exceptions import SessionStoreUnavailable
 from ..store import RedisSessionStore
 from .common import USER_ID, StoreCase, redis_settings
@@ -399,6 +399,26 @@ class TestClusterFailure(BaseCase):
         wait_for_cluster(nodes)
         for session in sessions:
             self.assertEqual(store.get(session.sid).uid, USER_ID)
+
+    def test_observers_see_retries(self):
+        nodes = start_cluster(self.addCleanup)
+        store = self.new_store(nodes[0].port)
+        self.addCleanup(store.client.close)
+        session = store.new()
+        store.save(session)
+        key, *_others = store._keys(session.sid)
+        port = store.client.get_node_from_key(key).port
+        [owner] = [node for node in nodes if node.port == port]
+        seen = []
+        self.addCleanup(observer.observers.clear)
+        observer.observers.append(lambda *arguments: seen.append(arguments))
+        store.get(session.sid)
+        owner.kill()
+        self.assertRaises(SessionStoreUnavailable, store.get, session.sid)
+        healthy, failed = seen
+        self.assertEqual(healthy[2:], (None, 0))
+        self.assertIsNotNone(failed[2])
+        self.assertGreaterEqual(failed[3], 1)
 
     def test_waits_for_a_connection(self):
         nodes = start_cluster(self.addCleanup)

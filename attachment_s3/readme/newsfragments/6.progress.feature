@@ -1,0 +1,1 @@
+Observers for metrics are told how far a move of attachments is.

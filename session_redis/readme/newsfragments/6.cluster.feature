@@ -1,0 +1,1 @@
+Observers are told of further tries in a Redis Cluster too.
