@@ -20,20 +20,20 @@ _HINTS = (
     "bearer",
 )
 
-# Names of values that open something: Odoo's own (access_token, token, csrf_token,
-# session_id...), those of its payment and mail links, of S3's requests and presigned
-# URLs. Bounded, so that no text can make the search slow.
+# Ends of names of values that open something: Odoo's own (access_token, token,
+# csrf_token, session_id...), those of its payment and mail links, of S3's requests and
+# presigned URLs.
 _NAME = r"""
-    (?: (?<![a-z0-9]) | (?<=%[0-9a-f][0-9a-f]) )
-    (?: [a-z0-9_.-]{0,32}
-        (?: token | secret | secret[_.-]?(?:access[_.-]?)?key | passw(?:or)?d | passwd
-          | pwd | api[_.-]?key | private[_.-]?key )
-      | session_?id | sid | signature | x-amz-signature | x-amz-credential
+    (?: token | secret | secret[_.-]?(?:access[_.-]?)?key | passw(?:or)?d | passwd | pwd
+      | api[_.-]?key | private[_.-]?key | session_?id | signature | amz-credential
+      | (?: (?<![a-z0-9]) | (?<=%[0-9a-f][0-9a-f]) ) sid
     )
-    \d*
+    \d{0,9}
 """
 # ... that mean other things as well, unless they are parameters of a URL
-_PARAMETER_NAME = r"(?: (?<![a-z0-9]) | (?<=%[0-9a-f][0-9a-f]) ) (?: hash | auth ) \d*"
+_PARAMETER_NAME = (
+    r"(?: (?<![a-z0-9]) | (?<=%[0-9a-f][0-9a-f]) ) (?: hash | auth ) \d{0,9}"
+)
 
 # Quoted with an end, that a cut text may have lost, or a word. Quotes may be escaped,
 # where JSON is in JSON.
@@ -93,7 +93,9 @@ def mask_secrets(text):
         if hint in lower:
             if "authorization" in lower or "bearer" in lower:
                 text = _AUTHORIZATION.sub(_masked_rest, text)
-            text = _SECRET.sub(_masked_secret, text)
+            # what is between a name and its value
+            if "=" in text or ":" in text or "," in text or "%" in text:
+                text = _SECRET.sub(_masked_secret, text)
             break
     if "://" in text and "@" in text:
         text = _USERINFO.sub(_masked_rest, text)
