@@ -269,6 +269,8 @@ def drive(run, log_format, services, folder, server, lines):
     :param folder: has the local files of the database
     """
     server.wait()
+    with pytest.raises(PermissionError):
+        WebClient(server.url).login("admin", "s3cret")
     client = WebClient(server.url)
     client.login()
 
@@ -426,6 +428,19 @@ def series(lines):
         for name, labels in evaluate(line).series().items():
             assert found.setdefault(name, labels) == labels
     return found
+
+
+def test_readme_lists_every_metric_and_no_other():
+    usage = (project.ROOT / "monitoring_statsd" / "readme" / "USAGE.md").read_text()
+    listed = set(re.findall(r"^\| `([^`]+)` \| (\w+) \|", usage, re.MULTILINE))
+    kinds = {"ms": "timing", "c": "counter", "g": "gauge"}
+    assert listed == {
+        (
+            ".".join([name, *(f"<{label}>" for label in metric.labels)]),
+            kinds[metric.kind],
+        )
+        for name, metric in NAMES.items()
+    }
 
 
 def test_every_metric_is_emitted(run):
@@ -799,6 +814,24 @@ def test_every_field_of_every_record_fits_its_type(run, log_format):
             assert name in fields, record
             if value is not None:
                 assert TYPES[fields[name]](value), (name, value, fields[name])
+
+
+@pytest.mark.parametrize("log_format", ["flat", "ecs"])
+def test_every_record_has_what_tells_when_where_and_what(run, log_format):
+    always = {"timestamp", "level", "logger", "message", "pid", "thread"}
+    # of a request that was answered
+    of_access = {"request_id", "trace_id", "method", "path", "status", "duration_ms"}
+    of_error = {"exception_type", "exception_message", "exception_stack"}
+    names = ECS_NAMES if log_format == "ecs" else {name: name for name in ECS_NAMES}
+
+    def written(record, fields):
+        return {field for field in fields if record.get(names[field]) is not None}
+
+    for record in run.records[log_format]:
+        assert written(record, always) == always, record
+        for group in (of_access, of_error):
+            if written(record, group & {"duration_ms", "exception_type"}):
+                assert written(record, group) == group, record
 
 
 @pytest.mark.parametrize("log_format", ["flat", "ecs"])

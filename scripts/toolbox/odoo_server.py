@@ -116,6 +116,9 @@ class OdooServer:
     :param variables: environment variables beside those of the services
     """
 
+    #: as the server, with JSON from the first log line when that is on
+    command = "cloudserver"
+
     def __init__(
         self,
         services: Services,
@@ -155,8 +158,7 @@ class OdooServer:
             gevent_port=str(self.websocket_port),
             **self.options,
         )
-        # as the server, with JSON from the first log line when that is on
-        command = [PYTHON, ODOO, "cloudserver", "-d", self.database]
+        command = [PYTHON, ODOO, self.command, "-d", self.database]
         variables = {"ODOO_RC": str(configuration), **self.variables}
         self.process = processes.start(
             command, self.log, env=self.services.process_env(**variables)
