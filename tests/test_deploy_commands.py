@@ -332,6 +332,8 @@ def test_front_ends_of_compose_serve_and_leave_nothing_on_their_disk(
     with Proxy(run_folder / "containers" / "nginx", front_ends) as proxy:
         client = WebClient(proxy.url)
         client.login()
+        answer = client.request("GET", "/metrics")
+        assert (answer.status_code, answer.headers.get("X-Front-End")) == (404, None)
         content = os.urandom(300_000)
         uploaded = client.upload("deploy.bin", content, "res.partner", PARTNER)
         answered = set()
