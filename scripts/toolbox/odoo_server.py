@@ -71,18 +71,25 @@ def copy_database(services: Services, source: str, name: str, data_dir: Path) ->
 
 
 def run_odoo(
-    services: Services, folder: Path, *arguments: str, stdin: str = "", **variables: str
+    services: Services,
+    folder: Path,
+    *arguments: str,
+    stdin: str = "",
+    python: tuple[str, ...] = (),
+    **variables: str,
 ) -> subprocess.CompletedProcess:
     """Run Odoo's command line to its end.
 
     :param folder: gets ``odoo.conf`` and the data directory
     :param arguments: of ``odoo``
     :param stdin: what it reads (``odoo shell`` runs it)
+    :param python: arguments of Python, before the program
     :param variables: environment variables; an empty one is as good as unset
     :return: with output and errors in ``stdout``
     """
     configuration = odoo_command.write_configuration(folder)
-    return _run(services, configuration, [str(ODOO), *arguments], stdin, variables)
+    command = [*python, str(ODOO), *arguments]
+    return _run(services, configuration, command, stdin, variables)
 
 
 def run_anthem(
