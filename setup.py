@@ -28,6 +28,7 @@ setup(
     description="Odoo 19 addons that keep attachments in S3 and sessions in Redis",
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
+    author="Odoo Stateless contributors",
     license="LGPL-3.0-only",
     license_files=["LICENSE"],
     python_requires=">=3.10",
@@ -44,6 +45,8 @@ setup(
     classifiers=[
         "Framework :: Odoo",
         "Framework :: Odoo :: 19.0",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
+        "Topic :: Office/Business",
     ],
 )

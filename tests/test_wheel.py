@@ -8,10 +8,9 @@ from toolbox import odoo_server, project
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    # from a copy: setuptools writes build/ and egg-info beside the sources
-    source = folder / "source"
+def source(tmp_path_factory):
+    # a copy: setuptools writes build/ and egg-info beside the sources
+    source = tmp_path_factory.mktemp("source") / "source"
     files = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=project.ROOT,
@@ -23,6 +22,15 @@ def wheel(tmp_path_factory):
         target = source / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((project.ROOT / name).read_bytes())
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source):
+    return build_wheel(source, source.parent)
+
+
+def build_wheel(source, folder):
     pip = [project.PYTHON, "-m", "pip", "wheel", "--quiet", "--no-deps"]
     command = [*pip, "--no-build-isolation", "--wheel-dir", folder, source]
     subprocess.run(command, check=True)
@@ -39,6 +47,21 @@ def test_wheel_holds_all_addons_and_no_namespace_package(wheel):
     assert "odoo/__init__.py" not in names
     assert "odoo/addons/__init__.py" not in names
     assert not [name for name in names if "__pycache__" in name]
+
+
+def test_source_distribution_builds_the_same_wheel(source, wheel, tmp_path):
+    build = "from setuptools.build_meta import build_sdist; build_sdist({!r})"
+    command = [project.PYTHON, "-c", build.format(str(tmp_path))]
+    subprocess.run(command, cwd=source, check=True)
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    assert contents(build_wheel(sdist, tmp_path)) == contents(wheel)
+    command = [project.PYTHON, "-m", "twine", "check", "--strict", sdist, wheel]
+    subprocess.run(command, check=True)
+
+
+def contents(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def test_odoo_installs_the_addons_of_the_wheel(wheel, services, run_folder):
