@@ -219,6 +219,7 @@ def run():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two rounds; no file")
     quick = parser.parse_args().quick
+    rounds = 2 if quick else ROUNDS
     load = os.getloadavg()[0]
     own = services.Services(project.RUN / "bench" / "services")
     make_databases(own)
@@ -247,7 +248,7 @@ def run():
         for server in servers.values():
             server.start()
         sites = {name: Site(server) for name, server in servers.items()}
-        seconds, rates = measure(sites, 2 if quick else ROUNDS)
+        seconds, rates = measure(sites, rounds)
     finally:
         for server in servers.values():
             if server.process:
@@ -256,7 +257,7 @@ def run():
     site = sites[ADDONS]
     text = "\n\n".join(
         [
-            f"Two prefork servers are asked in turn, {ROUNDS} rounds: by {CLIENTS} "
+            f"Two prefork servers are asked in turn, {rounds} rounds: by {CLIENTS} "
             "clients for the answers a second, by one for the time of an answer. All "
             "addons: attachments in S3, sessions in Redis, JSON logs, statsd. The "
             "comparison is the median of the rounds' ratios. The page is the web "
