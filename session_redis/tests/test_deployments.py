@@ -58,6 +58,28 @@ class Certificates:
         shutil.rmtree(self.folder)
 
     def _sign(self, subject, key, authority):
+        # with what RFC 5280 asks for, as Python 3.13 does
+        uses = dict.fromkeys(
+            [
+                "content_commitment",
+                "key_encipherment",
+                "data_encipherment",
+                "key_agreement",
+                "encipher_only",
+                "decipher_only",
+            ],
+            False,
+        )
+        usage = x509.KeyUsage(
+            digital_signature=not authority,
+            key_cert_sign=authority,
+            crl_sign=authority,
+            **uses,
+        )
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(
+            self.authority.public_key()
+        )
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         now = datetime.datetime.now(datetime.timezone.utc)
         address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
         return (
@@ -70,6 +92,9 @@ class Certificates:
             .not_valid_after(now + datetime.timedelta(days=1))
             .add_extension(x509.SubjectAlternativeName([address]), False)
             .add_extension(x509.BasicConstraints(authority, None), True)
+            .add_extension(usage, True)
+            .add_extension(signer, False)
+            .add_extension(own, False)
             .sign(self.authority, hashes.SHA256())
         )
 
