@@ -1,8 +1,8 @@
 """Identifiers that tie the log records of one request or one cron job together."""
 
 import contextlib
+import os
 import re
-import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -35,16 +35,16 @@ class Correlation:
         :param str | None request_id: value of the header ``X-Request-ID``
         :param str | None traceparent: value of the header ``traceparent``
         """
-        made = uuid.uuid4().hex
+        made = os.urandom(24).hex()
         if not request_id or not _REQUEST_ID.fullmatch(request_id):
-            request_id = made
+            request_id = made[:32]
         trace = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
         if trace and trace["version"] == "00" and trace["later_version"]:
             trace = None
         return cls(
             request_id=request_id,
-            trace_id=trace["trace_id"] if trace else made,
-            span_id=uuid.uuid4().hex[:16],
+            trace_id=trace["trace_id"] if trace else made[:32],
+            span_id=made[32:],
             trace_flags=trace["flags"] if trace else "00",
         )
 

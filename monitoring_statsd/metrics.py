@@ -1,6 +1,7 @@
 """The metrics: their names, and where they go."""
 
 import contextlib
+import functools
 import logging
 import re
 import threading
@@ -18,10 +19,11 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _MAX_PART_CHARS = 80
 
 
+@functools.lru_cache(maxsize=4096, typed=True)
 def sanitize(part):
     """Return a text as one part of a metric's name: ``res.partner`` → ``res_partner``.
 
-    :param part: any value
+    :param part: any value that can be hashed
     :rtype: str
     """
     return _UNSAFE.sub("_", str(part))[:_MAX_PART_CHARS] or "_"

@@ -51,9 +51,10 @@ def _measure_requests():
         if requests.is_probe(environ):
             return application_call(self, environ, start_response)
         with requests.RequestMeasure(environ) as measure:
-            return application_call(
+            body = application_call(
                 self, environ, measure.start_response(start_response)
             )
+        return requests.MeasuredBody(body, measure)
 
     http.Application.__call__ = __call__
 

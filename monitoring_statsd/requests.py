@@ -47,6 +47,9 @@ class RequestMeasure:
         self._environ = environ
         self._started = time.perf_counter()
         self._status = 500
+        self._seconds = 0.0
+        self._queries = 0
+        self._query_seconds = 0.0
         self.rpc_error = False
         self._batch = None
 
@@ -54,9 +57,15 @@ class RequestMeasure:
         self._token = _current.set(self)
         return self
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, kind, *exc_info):
         _current.reset(self._token)
-        self.send()
+        self._seconds = time.perf_counter() - self._started
+        # gone when the access log has been written
+        thread = threading.current_thread()
+        self._queries = getattr(thread, "query_count", 0)
+        self._query_seconds = getattr(thread, "query_time", 0.0)
+        if kind:
+            self.send()  # there will be no body
 
     def start_response(self, start_response):
         """Wrap the server's function to note the status."""
@@ -76,28 +85,25 @@ class RequestMeasure:
 
     def send(self):
         """Send the metrics; never raises."""
-        seconds = time.perf_counter() - self._started
         with metrics.errors_logged():
             if batch := self.batch():
                 with batch:
-                    self._fill(batch, seconds)
+                    self._fill(batch)
 
-    def _fill(self, batch, seconds):
-        thread = threading.current_thread()
-        batch.timing("http.request", seconds)
+    def _fill(self, batch):
+        batch.timing("http.request", self._seconds)
         batch.count("http.status", 1, f"{self._status // 100}xx")
-        # gone when the access log has been written
-        if queries := getattr(thread, "query_count", 0):
-            batch.count("http.sql_queries", queries)
-            batch.timing("http.sql_time", getattr(thread, "query_time", 0))
+        if self._queries:
+            batch.count("http.sql_queries", self._queries)
+            batch.timing("http.sql_time", self._query_seconds)
         if self.rpc_error:
             batch.count("http.rpc_error", 1)
-        name, model, method = self._remote_call(thread)
+        name, model, method = self._remote_call()
         if name:
-            batch.timing(name, seconds, model, method)
+            batch.timing(name, self._seconds, model, method)
         memory.sample(batch, "http")
 
-    def _remote_call(self, thread):
+    def _remote_call(self):
         """Return the metric's name, the model and the method, or three times None.
 
         What a client may invent gets no metric: the model and its method must exist.
@@ -112,10 +118,31 @@ class RequestMeasure:
                 called = called or path[len(prefix) + 1 :].replace("/", ".")
         model, _dot, method = called.rpartition(".")
         try:
-            registry = Registry.registries[getattr(thread, "dbname", None)]
+            dbname = getattr(threading.current_thread(), "dbname", None)
+            registry = Registry.registries[dbname]
             model_class = registry[model]
         except KeyError:
             return None, None, None
         if method.startswith("_") or not callable(getattr(model_class, method, None)):
             return None, None, None
         return name, model, method
+
+
+class MeasuredBody:
+    """A response's body that sends the metrics when it was sent itself.
+
+    So whoever waits for the answer does not wait for its metrics.
+    """
+
+    def __init__(self, body, measure):
+        self._body = body
+        self._measure = measure
+
+    def __iter__(self):
+        return iter(self._body)
+
+    def close(self):
+        # before the body's own close(): a websocket lives inside of it
+        self._measure.send()
+        if close := getattr(self._body, "close", None):
+            close()

@@ -101,10 +101,11 @@ class TestObservers(StatsdMixin, HttpCase):
 
     def test_operations_of_a_request_leave_with_it(self):
         self.start_statsd()
-        with requests.RequestMeasure({"PATH_INFO": "/"}):
+        with requests.RequestMeasure({"PATH_INFO": "/"}) as measure:
             observers.observe_s3(self.operation())
             observers.observe_redis("get", 0.001, None, 0)
             self.assertIs(requests.current().batch(), requests.current().batch())
+        measure.send()
         self.statsd.lines("odoo.http.request")
         [packet] = self.statsd.packets
         self.assertIn("odoo.s3.operation.acme.prod.get:", packet)

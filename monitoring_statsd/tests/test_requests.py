@@ -1,11 +1,14 @@
 import json
 from unittest.mock import patch
 
-from odoo.http import Application
+from werkzeug.test import EnvironBuilder
+
+from odoo.http import Application, root
 from odoo.tests import HttpCase, tagged
 from odoo.tools import mute_logger
 
 from .. import memory, metrics
+from ..requests import RequestMeasure
 from .common import StatsdMixin
 
 
@@ -127,6 +130,19 @@ class TestRequests(StatsdMixin, HttpCase):
     def test_fault_while_measuring_does_not_reach_the_request(self):
         with patch.object(metrics.Metrics, "batch", side_effect=RuntimeError):
             self.assertEqual(self.url_open("/web/login").status_code, 200)
+
+    def test_the_answer_does_not_wait_for_its_metrics(self):
+        with patch.object(RequestMeasure, "send", autospec=True) as send:
+            environ = EnvironBuilder("/web/static/img/logo.png").get_environ()
+            body = root(environ, lambda *_arguments: None)
+            self.assertTrue(b"".join(body))
+            send.assert_not_called()
+            body.close()
+            send.assert_called_once()
+
+    def test_a_request_without_an_answer_is_measured_too(self):
+        self.assertRaises(KeyError, root, {"PATH_INFO": "/web/login"}, None)
+        self.assertIn("odoo.http.status.acme.prod.5xx", self.names())
 
     def test_wrapped_once(self):
         wrapped = Application.__call__
