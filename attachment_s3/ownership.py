@@ -167,6 +167,8 @@ def _query(dbname, query, arguments):
         closing(psycopg2.connect(**connection_info)) as connection,
         connection.cursor() as cr,
     ):
+        # a module may be upgraded there, while writers here wait for this answer
+        cr.execute("SET lock_timeout TO '2s'")
         cr.execute("SELECT to_regclass('ir_attachment')")
         if not cr.fetchone()[0]:
             return []

@@ -260,6 +260,22 @@ def test_original_keeps_what_a_copy_uses(make, first, tmp_path, monkeypatch, exi
     assert exists(addresses) == []
 
 
+def test_collector_does_not_wait_for_a_locked_database(
+    first, tmp_path, monkeypatch, services, exists
+):
+    addresses = first.create(*contents())
+    duplicated(tmp_path, monkeypatch)
+    with contextlib.closing(odoo_server.connect(services, SECOND)) as connection:
+        connection.autocommit = False
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK ir_attachment IN ACCESS EXCLUSIVE MODE")
+        first.empty()
+        assert exists(addresses) == addresses
+        with first.env() as env:
+            error = env["attachment.s3.collection"].search([]).error
+            assert "lock timeout" in error
+
+
 def test_two_databases_in_one_bucket(first, make_database, services, exists):
     second = Database(make_database(SECOND, MODULES))
     set_parameter(services, SECOND, "ir_attachment.location", "s3://")
