@@ -41,6 +41,8 @@ PROGRAMS = {
     "nginx": Program(("nginx",), "nginx-light"),
     # checks deploy/prometheus
     "promtool": Program(("promtool",), "prometheus"),
+    # Odoo makes the PDF of a report with it
+    "wkhtmltopdf": Program(("wkhtmltopdf",), "wkhtmltopdf"),
     # the file in lib is the program itself: the one in bin is a shell script that
     # looks for its configuration outside of the private root
     "chromium": Program(
@@ -126,8 +128,10 @@ def _write_start_script(script: Path, path: Path, root: Path) -> None:
         f"<fontconfig><dir>{root}/usr/share/fonts</dir>"
         f"<cachedir>{root}/var/cache/fontconfig</cachedir></fontconfig>\n"
     )
+    plugins = os.pathsep.join(map(str, root.glob("usr/lib/*/qt5/plugins")))
     script.write_text(
         "#!/bin/sh\n"
+        f'export QT_PLUGIN_PATH="{plugins}"\n'
         # Chromium without any font draws no text
         f'[ -e /etc/fonts ] || export FONTCONFIG_FILE="{fonts}"\n'
         f'LD_LIBRARY_PATH="{library_path()}'
