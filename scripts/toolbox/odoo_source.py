@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from . import debian
-from .project import DEBIAN, PYTHON, VENV, ProjectError, say
+from .project import DEBIAN, VENV, ProjectError, say
 
 SERIES = "19.0"
 PACKAGE_ROOT = DEBIAN / "odoo"
@@ -46,15 +46,26 @@ def provide() -> Path:
     :raises ProjectError: when there is none of them
     """
     folder = _odoo_home() or _importable() or _debian_package()
-    pth = next((VENV / "lib").glob("python3*/site-packages")) / "odoo.pth"
-    pth.write_text(f"{folder}\n")
-    # a file, not "python -m odoo": a prefork server starts its evented child with
-    # the path of its own program
-    program = VENV / "bin" / "odoo"
-    program.write_text(PROGRAM.format(python=PYTHON))
-    program.chmod(0o755)
+    link(VENV, folder)
     say(f"  Odoo {SERIES} from {folder}")
     return folder
+
+
+def provided() -> Path:
+    """Return the folder of the Odoo that the virtual environment has."""
+    [pth] = (VENV / "lib").glob("python3*/site-packages/odoo.pth")
+    return Path(pth.read_text().strip())
+
+
+def link(venv: Path, folder: Path) -> None:
+    """Let a virtual environment import Odoo from a folder, and give it the program."""
+    [site] = (venv / "lib").glob("python3*/site-packages")
+    (site / "odoo.pth").write_text(f"{folder}\n")
+    # a file, not "python -m odoo": a prefork server starts its evented child with
+    # the path of its own program
+    program = venv / "bin" / "odoo"
+    program.write_text(PROGRAM.format(python=venv / "bin" / "python"))
+    program.chmod(0o755)
 
 
 def _odoo_home():
