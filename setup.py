@@ -4,6 +4,7 @@
 theirs is shipped.
 """
 
+import re
 from ast import literal_eval
 from pathlib import Path
 
@@ -22,14 +23,20 @@ def requirements():
     return [line for line in lines if line and not line.startswith("#")]
 
 
+def description():
+    """Return the README's beginning: an index cannot follow its links and pictures."""
+    beginning = (ROOT / "README.md").read_text().partition("\n## ")[0]
+    return re.sub(r"!\[[^]]*\]\([^)]*\)\n*", "", beginning)
+
+
 setup(
     name="odoo-stateless",
     version=max(manifest["version"] for manifest in MANIFESTS.values()),
     description="Odoo 19 addons that keep attachments in S3 and sessions in Redis",
-    long_description=(ROOT / "README.md").read_text(),
+    long_description=description(),
     long_description_content_type="text/markdown",
     author="Odoo Stateless contributors",
-    license="LGPL-3.0-only",
+    license_expression="LGPL-3.0-only",
     license_files=["LICENSE"],
     python_requires=">=3.10",
     install_requires=[*requirements(), "odoo==19.0.*"],
@@ -47,6 +54,11 @@ setup(
         "Framework :: Odoo :: 19.0",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
+        # those that scripts/versions tests
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Office/Business",
     ],
 )

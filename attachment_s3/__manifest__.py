@@ -7,7 +7,7 @@
     "category": "Hidden/Tools",
     "depends": ["base"],
     "external_dependencies": {
-        "python": ["boto3", "pydantic-settings"],
+        "python": ["boto3>=1.36,<2", "pydantic-settings>=2.6,<3"],
     },
     "data": ["security/ir.model.access.csv", "data/ir_cron.xml"],
     "post_load": "post_load",

@@ -11,7 +11,7 @@
         "monitoring_status",
         "server_environment",
     ],
-    "external_dependencies": {"python": ["pydantic-settings"]},
+    "external_dependencies": {"python": ["pydantic-settings>=2.6,<3", "redis>=8,<9"]},
     "data": ["views/cloud_platform_page.xml"],
     "assets": {
         "web.assets_backend": ["cloud_platform/static/src/**/*"],

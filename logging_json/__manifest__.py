@@ -7,7 +7,7 @@
     "category": "Hidden/Tools",
     "depends": ["base"],
     "external_dependencies": {
-        "python": ["python-json-logger", "pydantic-settings"],
+        "python": ["python-json-logger>=3.2.1,<5", "pydantic-settings>=2.6,<3"],
     },
     "post_load": "post_load",
 }

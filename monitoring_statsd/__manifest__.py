@@ -7,7 +7,11 @@
     "category": "Hidden/Tools",
     "depends": ["base", "web", "server_environment"],
     "external_dependencies": {
-        "python": ["prometheus-client", "statsd", "pydantic-settings"],
+        "python": [
+            "prometheus-client>=0.20,<1",
+            "statsd>=4,<5",
+            "pydantic-settings>=2.6,<3",
+        ],
     },
     "post_load": "post_load",
 }

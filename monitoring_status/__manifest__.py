@@ -7,7 +7,7 @@
     "category": "Hidden/Tools",
     "depends": ["base", "web"],
     "external_dependencies": {
-        "python": ["pydantic-settings"],
+        "python": ["pydantic-settings>=2.6,<3"],
     },
     "post_load": "post_load",
 }

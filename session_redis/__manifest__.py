@@ -7,7 +7,7 @@
     "category": "Hidden/Tools",
     "depends": ["base"],
     "external_dependencies": {
-        "python": ["pydantic-settings", "redis"],
+        "python": ["pydantic-settings>=2.6,<3", "redis>=8,<9"],
     },
     "post_load": "post_load",
 }

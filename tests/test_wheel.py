@@ -1,10 +1,13 @@
 """One wheel holds all addons, and Odoo finds them there."""
 
+import email
+import re
 import subprocess
 import zipfile
 
 import pytest
-from toolbox import odoo_server, project
+from packaging.requirements import Requirement
+from toolbox import odoo_server, project, versions
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,27 @@ def test_wheel_holds_all_addons_and_no_namespace_package(wheel):
     assert "odoo/__init__.py" not in names
     assert "odoo/addons/__init__.py" not in names
     assert not [name for name in names if "__pycache__" in name]
+
+
+def test_metadata(wheel):
+    content = contents(wheel)
+    [name] = [name for name in content if name.endswith(".dist-info/METADATA")]
+    metadata = email.message_from_bytes(content[name])
+    assert metadata["License-Expression"] == "LGPL-3.0-only"
+    assert metadata["License"] is None  # PEP 639: not both
+    assert metadata["Requires-Python"] == f">={versions.SUPPORTED[0]}"
+    classifiers = metadata.get_all("Classifier")
+    language = "Programming Language :: Python :: 3."
+    pythons = [c.rpartition(" ")[2] for c in classifiers if c.startswith(language)]
+    assert pythons == list(versions.SUPPORTED)
+    required = {Requirement(text) for text in metadata.get_all("Requires-Dist")}
+    extra = {one for one in required if one.marker}
+    assert {str(one.marker) for one in extra} == {'extra == "anthem"'}
+    own = {*versions.requirements(), Requirement("odoo==19.0.*")}
+    assert required - extra == own
+    text = metadata.get_payload()
+    assert "cloud_platform" in text
+    assert not re.findall(r"\]\((?!https?:)", text)  # an index has no such files
 
 
 def test_source_distribution_builds_the_same_wheel(source, wheel, tmp_path):
