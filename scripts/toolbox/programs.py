@@ -38,6 +38,7 @@ PROGRAMS = {
     "createdb": Program(("createdb",), "postgresql-client", POSTGRESQL),
     "dropdb": Program(("dropdb",), "postgresql-client", POSTGRESQL),
     "redis-server": Program(("redis-server",), "redis-server"),
+    "redis-cli": Program(("redis-cli",), "redis-tools"),
     "nginx": Program(("nginx",), "nginx-light"),
     # checks deploy/prometheus
     "promtool": Program(("promtool",), "prometheus"),
