@@ -1,10 +1,10 @@
 """What servers log and measure is what the collectors' files under deploy/ expect.
 
 Servers with everything on are driven through logins, reads, uploads, an RPC error, a
-404, scheduled actions, a killed worker, a lost object and a Redis that is away. What
-they sent, wrote and told a Prometheus is compared with the statsd_exporter mapping, the
-alert rules, the dashboards and the Elasticsearch templates; `promtool` checks rules,
-queries and metrics.
+404, a page that crashes, scheduled actions, killed processes, a lost object and a Redis
+that is away; others do not even start. What they sent, wrote and told a Prometheus is
+compared with the statsd_exporter mapping, the alert rules, the dashboards and the
+Elasticsearch templates; `promtool` checks rules, queries and metrics.
 
 Not covered: neither statsd_exporter, Grafana nor Elasticsearch runs here. The
 evaluator of the mapping knows globs, label templates and DogStatsD tags, but no
@@ -29,7 +29,7 @@ import pytest
 import requests
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from toolbox import odoo_server, processes, programs, project
+from toolbox import odoo_command, odoo_server, processes, programs, project
 from toolbox.demo import PARTNER, StatsdListener
 from toolbox.web_client import WebClient
 
@@ -45,6 +45,24 @@ DASHBOARDS = sorted((DEPLOY / "grafana").glob("*.json"))
 PLACE = {"customer": "acme", "environment": "prod"}
 TOKEN = "s3cret-of-prometheus"
 WORKS, FAILS = "Monitoring: works", "Monitoring: fails"
+#: of the addon that CRASHES makes
+CRASHING_PAGE = "/monitoring_crashes/page"
+#: addons that fail, by name, with their files
+CRASHES = {
+    "monitoring_crashes": {
+        "__init__.py": f"""
+from odoo.http import Controller, request, route
+
+
+class Crashing(Controller):
+    @route("{CRASHING_PAGE}", auth="public")
+    def page(self):
+        password = "s3cret"
+        raise LookupError(f"page of {{request.env.user.id}} with {{password=}}")
+""",
+    },
+    "monitoring_import": {"__init__.py": "raise LookupError('while it is imported')"},
+}
 
 if str(project.ROOT) not in odoo.addons.__path__:
     odoo.addons.__path__.append(str(project.ROOT))
@@ -190,6 +208,10 @@ class Run:
         self.refused: list[requests.Response] = []
         #: request identifier and status of the answers, by format and path
         self.answers: dict[tuple[str, str], tuple[str, int]] = {}
+        #: processes of prefork servers that were killed, by format
+        self.killed: dict[str, list[int]] = {}
+        #: exit status and records of what does not start, by format and reason
+        self.not_started: dict[tuple[str, str], tuple[int, list[dict]]] = {}
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +223,12 @@ def run(services, run_folder, odoo_folder, make_database):
         ON CONFLICT (key) DO UPDATE SET value = excluded.value
     """
     odoo_server.query(services, DATABASE, sql, "ir_attachment.location", "s3://")
+    crashes = make_addons(run_folder / "monitoring_addons")
+    wide = ",".join([*project.SERVER_WIDE_MODULES, "monitoring_crashes"])
+    with_crashes = {
+        "addons_path": f"{odoo_command.addons_path()},{crashes}",
+        "server_wide_modules": wide,
+    }
 
     @contextlib.contextmanager
     def serve(log_format, options, **variables):
@@ -210,7 +238,7 @@ def run(services, run_folder, odoo_folder, make_database):
             services,
             run_folder / "front_ends" / f"monitoring_{log_format}",
             DATABASE,
-            options,
+            {**with_crashes, **options},
             ODOO_LOGGING_JSON="1",
             ODOO_LOGGING_JSON_FORMAT=log_format,
             ODOO_STATSD="1",
@@ -240,7 +268,7 @@ def run(services, run_folder, odoo_folder, make_database):
     with serve("flat", prefork, **scraping) as (server, lines):
         cookie = drive(run, "flat", services, odoo_folder, server, lines)
         run.scraped.append(scrape(server.url, TOKEN))
-        kill_a_worker(server)
+        kill_processes(run, "flat", server)
         run.scraped.append(scrape(server.url, TOKEN))
         ask_gevent(server, lines, cookie)
         gevent = f"http://127.0.0.1:{server.websocket_port}"
@@ -252,6 +280,9 @@ def run(services, run_folder, odoo_folder, make_database):
         drive(run, "ecs", services, odoo_folder, server, lines)
         run.refused.append(scrape(server.url, TOKEN))
         run.tagged = lines
+    with serve("ecs", {"workers": "1", "max_cron_threads": "0"}) as (server, _lines):
+        server.wait()
+        kill_processes(run, "ecs", server)
     away = {
         "ODOO_SESSION_REDIS_PORT": str(processes.free_port()),
         # what is tested is not the check at the start
@@ -260,7 +291,20 @@ def run(services, run_folder, odoo_folder, make_database):
     with serve("flat", {"max_cron_threads": "0"}, **away) as (server, lines):
         ask_without_redis(server, lines, cookie)
         run.plain += lines
+    for log_format in ("flat", "ecs"):
+        fail_to_start(run, log_format, services, odoo_folder, with_crashes)
     return run
+
+
+def make_addons(folder):
+    """Write the addons that fail, and return their folder."""
+    for addon, files in CRASHES.items():
+        manifest = {"name": addon, "license": "LGPL-3", "depends": ["base", "web"]}
+        for name, text in {**files, "__manifest__.py": repr(manifest)}.items():
+            path = folder / addon / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    return folder
 
 
 def drive(run, log_format, services, folder, server, lines):
@@ -283,6 +327,7 @@ def drive(run, log_format, services, folder, server, lines):
     assert get("/web/static/img/logo.png").status_code == 200
     assert get(f"/web/image/res.partner/{PARTNER}/image_128").status_code == 200
     assert get("/nothing/here").status_code == 404
+    assert get(CRASHING_PAGE).status_code == 500
     assert get("/web/login?access_token=s3cret").status_code == 200
     client.call("res.partner", "read", [PARTNER], ["name"])
     with pytest.raises(RuntimeError):
@@ -365,15 +410,53 @@ def run_crons(client, lines):
         wait_for(lines, "odoo.cron.sql_time", word)
 
 
-def kill_a_worker(server):
-    """End an HTTP worker as the kernel does when memory is short."""
+def kill_processes(run, log_format, server):
+    """End processes of a server as the kernel does when memory is short."""
+    names = field_names(log_format)
     master = psutil.Process(server.process.pid)
+    gevent = f"http://127.0.0.1:{server.websocket_port}/websocket/health"
+    processes.wait_until(lambda: odoo_server.http_status(gevent) == 200, "gevent")
     records, _others = odoo_server.json_lines(server.log)
-    http = {record["pid"] for record in records if "duration_ms" in record}
-    victim = next(child for child in master.children() if child.pid in http)
-    victim.kill()
-    victim.wait()
+    http = {r[names["pid"]] for r in records if names["duration_ms"] in r}
+    children = {child.pid: child for child in master.children()}
+    [of_websockets] = [
+        child for child in children.values() if "gevent" in child.cmdline()
+    ]
+    worker = next(child for pid, child in children.items() if pid in http)
+    for victim in (worker, of_websockets):
+        victim.kill()
+        victim.wait()
+        run.killed.setdefault(log_format, []).append(victim.pid)
     server.wait()
+    processes.wait_until(lambda: odoo_server.http_status(gevent) == 200, "gevent")
+
+
+def fail_to_start(run, log_format, services, folder, with_crashes):
+    """Let a server end before it serves anything."""
+    of_database = ("-d", DATABASE, "--no-http", "--stop-after-init")
+    options = {**with_crashes, "server_wide_modules": "base,web,monitoring_import"}
+    path = f"--addons-path={options['addons_path']}"
+    modules = f"--load={options['server_wide_modules']}"
+    for reason, arguments, variables in (
+        ("option", ["--no-such-option"], {}),
+        ("value", ["--workers=many"], {}),
+        ("user", of_database, {"PGUSER": "postgres"}),
+        ("database", of_database, {"PGPORT": str(processes.free_port())}),
+        ("import", [*of_database, path, modules], {}),
+    ):
+        ended = odoo_server.run_odoo(
+            services,
+            folder,
+            "cloudserver",
+            *arguments,
+            ODOO_LOGGING_JSON="1",
+            ODOO_LOGGING_JSON_FORMAT=log_format,
+            **variables,
+        )
+        records, others = odoo_server.split_json(ended.stdout)
+        run.records[log_format].extend(records)
+        run.others.append(others)
+        run.not_started[log_format, reason] = ended.returncode, records
 
 
 def ask_gevent(server, lines, cookie):
@@ -751,6 +834,11 @@ TYPES = {
 ECS_MORE = {"ecs.version", "event.duration"}
 
 
+def field_names(log_format):
+    """Names in a format, by those of the format `flat`."""
+    return ECS_NAMES if log_format == "ecs" else {name: name for name in ECS_NAMES}
+
+
 def template(log_format):
     """Type of each field, by its dotted name."""
     path = DEPLOY / "elk" / f"component-{log_format}.json"
@@ -822,7 +910,7 @@ def test_every_record_has_what_tells_when_where_and_what(run, log_format):
     # of a request that was answered
     of_access = {"request_id", "trace_id", "method", "path", "status", "duration_ms"}
     of_error = {"exception_type", "exception_message", "exception_stack"}
-    names = ECS_NAMES if log_format == "ecs" else {name: name for name in ECS_NAMES}
+    names = field_names(log_format)
 
     def written(record, fields):
         return {field for field in fields if record.get(names[field]) is not None}
@@ -836,7 +924,7 @@ def test_every_record_has_what_tells_when_where_and_what(run, log_format):
 
 @pytest.mark.parametrize("log_format", ["flat", "ecs"])
 def test_every_field_is_written_by_a_server(run, log_format):
-    names = ECS_NAMES if log_format == "ecs" else {name: name for name in ECS_NAMES}
+    names = field_names(log_format)
     written = {
         name
         for record in run.records[log_format]
@@ -889,7 +977,7 @@ def test_streams_are_json_from_start_to_stop(run):
 
 @pytest.mark.parametrize("log_format", ["flat", "ecs"])
 def test_each_request_has_one_access_record(run, log_format):
-    names = ECS_NAMES if log_format == "ecs" else {name: name for name in ECS_NAMES}
+    names = field_names(log_format)
     access = [
         record for record in run.records[log_format] if names["duration_ms"] in record
     ]
@@ -906,8 +994,71 @@ def test_each_request_has_one_access_record(run, log_format):
 
 
 @pytest.mark.parametrize("log_format", ["flat", "ecs"])
+def test_crash_of_a_page_is_a_record_with_its_stack(run, log_format):
+    names = field_names(log_format)
+    identifier, status = run.answers[log_format, CRASHING_PAGE]
+    assert status == 500
+    of_request = [
+        record
+        for record in run.records[log_format]
+        if record[names["request_id"]] == identifier
+    ]
+    [crash] = [r for r in of_request if names["exception_type"] in r]
+    assert crash[names["level"]] == "ERROR"
+    assert crash[names["exception_type"]] == "LookupError"
+    assert re.fullmatch(
+        r"page of \d+ with password='\*\*\*'", crash[names["exception_message"]]
+    )
+    assert "in page" in crash[names["exception_stack"]]
+    [access] = [r for r in of_request if names["duration_ms"] in r]
+    assert access[names["status"]] == 500
+    assert access[names["route"]] == CRASHING_PAGE
+    assert access[names["rpc_error"]] is False
+
+
+@pytest.mark.parametrize("log_format", ["flat", "ecs"])
+def test_killed_process_is_a_record_of_its_master(run, log_format):
+    names = field_names(log_format)
+    told = [r for r in run.records[log_format] if "was killed" in r[names["message"]]]
+    worker, of_websockets = run.killed[log_format]
+    assert [record[names["message"]] for record in told] == [
+        f"WorkerHTTP ({worker}) was killed by signal 9 (Killed)",
+        f"Process for websockets ({of_websockets}) was killed by signal 9 (Killed)",
+    ]
+    for record in told:
+        assert record[names["level"]] == "ERROR"
+        assert record[names["pid"]] not in run.killed[log_format]
+
+
+@pytest.mark.parametrize("log_format", ["flat", "ecs"])
+@pytest.mark.parametrize(
+    "reason, status, kind, text",
+    [
+        ("option", 2, None, "no such option: --no-such-option"),
+        ("value", 1, "ValueError", "'many'"),
+        ("user", 1, None, "database user 'postgres'"),
+        ("database", 1, "psycopg2.OperationalError", "onnection refused"),
+        # the server goes on without the module
+        ("import", 0, "LookupError", "while it is imported"),
+    ],
+)
+def test_crash_at_start_is_a_record(run, log_format, reason, status, kind, text):
+    names = field_names(log_format)
+    ended_with, records = run.not_started[log_format, reason]
+    assert ended_with == status
+    faults = [r for r in records if r[names["level"]] in ("ERROR", "CRITICAL")]
+    fault = faults[-1]
+    assert fault.get(names["exception_type"]) == kind
+    if kind:
+        assert text in fault[names["exception_message"]]
+        assert "Traceback" in fault[names["exception_stack"]]
+    else:
+        assert text in fault[names["message"]]
+
+
+@pytest.mark.parametrize("log_format", ["flat", "ecs"])
 def test_records_of_a_scheduled_action_share_an_identifier(run, log_format):
-    names = ECS_NAMES if log_format == "ecs" else {name: name for name in ECS_NAMES}
+    names = field_names(log_format)
     jobs = {}
     for job in (WORKS, FAILS):
         records = [

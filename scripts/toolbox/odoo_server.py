@@ -219,8 +219,13 @@ def http_status(url: str) -> int:
 
 def json_lines(log: Path) -> tuple[list[dict], list[str]]:
     """Split a log in its JSON records and its other lines."""
+    return split_json(log.read_text(errors="replace"))
+
+
+def split_json(text: str) -> tuple[list[dict], list[str]]:
+    """Split what a server wrote in its JSON records and its other lines."""
     records, others = [], []
-    for line in log.read_text(errors="replace").splitlines():
+    for line in text.splitlines():
         try:
             record = json.loads(line)
         except ValueError:
