@@ -82,10 +82,13 @@ def _add_record_fields():
     class LogRecord(netsvc.LogRecord):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
-            self.uid = getattr(threading.current_thread(), "uid", None)
             correlation = context.current()
-            self.request_id = correlation and correlation.request_id
-            self.trace_id = correlation and correlation.trace_id
+            # one name that nobody else has: `extra` may not name an attribute again
+            self.logging_json_context = (
+                getattr(threading.current_thread(), "uid", None),
+                correlation and correlation.request_id,
+                correlation and correlation.trace_id,
+            )
 
     in_use = logging.getLogRecordFactory() is netsvc.LogRecord
     netsvc.LogRecord = LogRecord
