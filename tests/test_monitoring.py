@@ -28,6 +28,7 @@ import psutil
 import pytest
 import requests
 import yaml
+from jsonschema import Draft202012Validator
 from prometheus_client.parser import text_string_to_metric_families
 from toolbox import odoo_command, odoo_server, processes, programs, project
 from toolbox.demo import PARTNER, StatsdListener
@@ -47,16 +48,43 @@ TOKEN = "s3cret-of-prometheus"
 WORKS, FAILS = "Monitoring: works", "Monitoring: fails"
 #: of the addon that CRASHES makes
 CRASHING_PAGE = "/monitoring_crashes/page"
+ODD_LOGGER = "monitoring_crashes.odd"
 #: addons that fail, by name, with their files
 CRASHES = {
     "monitoring_crashes": {
         "__init__.py": f"""
+import logging
+
 from odoo.http import Controller, request, route
+
+_logger = logging.getLogger("{ODD_LOGGER}")
+
+
+class Unprintable:
+    def __str__(self):
+        raise ValueError("no text")
+
+    __repr__ = __str__
+
+
+def log_odd_records():
+    circular = {{"bytes": b"\\xff", "nan": float("nan"), 3: "number"}}
+    circular["self"] = circular
+    names = dict.fromkeys(("uid", "request_id", "json_fields"), "somebody else's")
+    extra = {{**names, "circular": circular, "unprintable": Unprintable()}}
+    _logger.info("%d apples", "many", extra=extra, stack_info=True)
+    _logger.info("%s", Unprintable())
+    _logger.info("%s", "x" * 10_000_000)
+    try:
+        raise LookupError(Unprintable())
+    except LookupError:
+        _logger.warning("No text", exc_info=True)
 
 
 class Crashing(Controller):
     @route("{CRASHING_PAGE}", auth="public")
     def page(self):
+        log_odd_records()
         password = "s3cret"
         raise LookupError(f"page of {{request.env.user.id}} with {{password=}}")
 """,
@@ -794,44 +822,37 @@ def test_promtool_accepts_the_queries_of_the_dashboards(tmp_path):
 # Logs
 
 
-def is_date(value):
-    return re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", value) is not None
-
-
-def is_integer(bits):
-    def check(value):
-        return type(value) is int and -(2 ** (bits - 1)) <= value < 2 ** (bits - 1)
-
-    return check
-
-
-def is_number(value):
-    return type(value) in (int, float)
-
-
-def is_text(value):
-    return isinstance(value, str)
-
-
-def is_address(value):
-    return bool(ipaddress.ip_address(value))
-
-
+#: JSON Schema's types of the values of Elasticsearch's
 #: https://www.elastic.co/guide/en/elasticsearch/reference/8.17/mapping-types.html
 TYPES = {
-    "date": is_date,
-    "keyword": is_text,
-    "wildcard": is_text,
-    "match_only_text": is_text,
-    "long": is_integer(64),
-    "short": is_integer(16),
-    "float": is_number,
-    "boolean": lambda value: isinstance(value, bool),
-    "ip": is_address,
-    "flattened": lambda value: isinstance(value, dict),
+    "date": "string",
+    "keyword": "string",
+    "wildcard": "string",
+    "match_only_text": "string",
+    "ip": "string",
+    "long": "integer",
+    "short": "integer",
+    "float": "number",
+    "boolean": "boolean",
+    "flattened": "object",
 }
 #: of a record, beside the fields of ECS_NAMES
 ECS_MORE = {"ecs.version", "event.duration"}
+
+
+def schema(log_format):
+    path = DEPLOY / "elk" / f"record-{log_format}.schema.json"
+    return json.loads(path.read_text())
+
+
+def faults(log_format, records):
+    """What is wrong with records, by the schema of their format."""
+    validator = Draft202012Validator(schema(log_format))
+    return [
+        (error.json_path, error.message, record)
+        for record in records
+        for error in validator.iter_errors(record)
+    ]
 
 
 def field_names(log_format):
@@ -858,10 +879,45 @@ def template(log_format):
     return fields
 
 
-def test_templates_have_the_fields_of_the_formatter_and_no_others():
+def test_templates_and_schemas_have_the_fields_of_the_formatter_and_no_others():
+    assert set(schema("flat")["properties"]) == set(ECS_NAMES)
+    assert set(schema("ecs")["properties"]) == {*ECS_NAMES.values()} | ECS_MORE
+    # the pipeline adds what a data stream needs
     assert set(template("flat")) == {*ECS_NAMES, "@timestamp"}
-    assert set(template("ecs")) == {*ECS_NAMES.values()} | ECS_MORE
-    assert set(template("flat").values()) | set(template("ecs").values()) <= set(TYPES)
+    assert set(template("ecs")) == set(schema("ecs")["properties"])
+
+
+@pytest.mark.parametrize("log_format", ["flat", "ecs"])
+def test_template_and_schema_have_the_same_types(log_format):
+    types = template(log_format)
+    for name, field in schema(log_format)["properties"].items():
+        expected = TYPES[types[name]]
+        assert field["type"] in (expected, [expected, "null"]), name
+
+
+def test_schemas_differ_in_names_alone():
+    def renamed(names):
+        return [ECS_NAMES[name] for name in names]
+
+    flat, ecs = schema("flat"), schema("ecs")
+    Draft202012Validator.check_schema(flat)
+    Draft202012Validator.check_schema(ecs)
+    fields = ecs["properties"]
+    for name, field in flat["properties"].items():
+        if name == "uid":  # a keyword in ECS
+            field["type"] = ["string", "null"]
+        assert fields[ECS_NAMES[name]] == field
+    assert ecs["required"] == [*renamed(flat["required"]), "ecs.version"]
+    of_access = [*renamed(flat["then"]["required"]), "event.duration"]
+    assert ecs["then"]["required"] == of_access
+    assert list(ecs["else"]["properties"]) == [
+        name for name in of_access if name != ECS_NAMES["duration_ms"]
+    ]
+    assert renamed(flat["then"]["properties"]) == list(ecs["then"]["properties"])
+    assert ecs["dependentRequired"] == {
+        ECS_NAMES[name]: renamed(others)
+        for name, others in flat["dependentRequired"].items()
+    }
 
 
 def test_ecs_template_is_that_of_ecs():
@@ -893,33 +949,47 @@ def test_ecs_template_is_that_of_ecs():
 
 
 @pytest.mark.parametrize("log_format", ["flat", "ecs"])
-def test_every_field_of_every_record_fits_its_type(run, log_format):
-    fields = template(log_format)
+def test_every_record_of_a_server_is_valid(run, log_format):
     records = run.records[log_format]
     assert len(records) > 30
-    for record in records:
-        for name, value in record.items():
-            assert name in fields, record
-            if value is not None:
-                assert TYPES[fields[name]](value), (name, value, fields[name])
+    assert faults(log_format, records) == []
 
 
 @pytest.mark.parametrize("log_format", ["flat", "ecs"])
-def test_every_record_has_what_tells_when_where_and_what(run, log_format):
-    always = {"timestamp", "level", "logger", "message", "pid", "thread"}
-    # of a request that was answered
-    of_access = {"request_id", "trace_id", "method", "path", "status", "duration_ms"}
-    of_error = {"exception_type", "exception_message", "exception_stack"}
+def test_schema_refuses_a_record_with_a_fault(run, log_format):
     names = field_names(log_format)
+    records = run.records[log_format]
+    access = next(r for r in records if names["duration_ms"] in r)
+    crash = next(r for r in records if names["exception_type"] in r)
+    plain = next(r for r in records if set(r) <= set(schema(log_format)["required"]))
 
-    def written(record, fields):
-        return {field for field in fields if record.get(names[field]) is not None}
+    def without(record, *fields):
+        return {name: record[name] for name in record if name not in fields}
 
-    for record in run.records[log_format]:
-        assert written(record, always) == always, record
-        for group in (of_access, of_error):
-            if written(record, group & {"duration_ms", "exception_type"}):
-                assert written(record, group) == group, record
+    def refused(record):
+        return bool(faults(log_format, [record]))
+
+    for record in (access, crash, plain):
+        assert not refused(record)
+        for name in record:
+            assert refused(without(record, name)), name
+        assert refused({**record, "more": 1})
+        for name, value in record.items():
+            numeric = isinstance(value, int | float)
+            assert refused({**record, name: str(value) if numeric else []}), name
+    assert refused({**plain, names["status"]: 200})
+    assert refused({**plain, names["exception_message"]: "alone"})
+    assert refused({**access, names["request_id"]: None})
+    for name, value in (
+        ("timestamp", access[names["timestamp"]].replace("Z", "+00:00")),
+        ("level", "\x1b[1;32mINFO"),
+        ("trace_id", "1"),
+        ("request_id", "two words"),
+        ("status", 20),
+        ("cursor_mode", "r"),
+        ("duration_ms", -1),
+    ):
+        assert refused({**access, names[name]: value}), name
 
 
 @pytest.mark.parametrize("log_format", ["flat", "ecs"])
@@ -931,9 +1001,7 @@ def test_every_field_is_written_by_a_server(run, log_format):
         for name, value in record.items()
         if value is not None
     }
-    # what Odoo itself never logs: test_formatter of logging_json does
-    never = {names[name] for name in ("stack", "format_error", "extra")}
-    assert set(names.values()) - written <= never
+    assert set(names.values()) <= written
     if log_format == "ecs":
         assert written >= ECS_MORE
 
@@ -991,6 +1059,7 @@ def test_each_request_has_one_access_record(run, log_format):
         [record] = [r for r in access if r[names["request_id"]] == identifier]
         assert record[names["path"]] == path.replace("s3cret", "***")
         assert record[names["status"]] == status
+        assert ipaddress.ip_address(record[names["remote_addr"]]).is_loopback
 
 
 @pytest.mark.parametrize("log_format", ["flat", "ecs"])
@@ -1003,7 +1072,7 @@ def test_crash_of_a_page_is_a_record_with_its_stack(run, log_format):
         for record in run.records[log_format]
         if record[names["request_id"]] == identifier
     ]
-    [crash] = [r for r in of_request if names["exception_type"] in r]
+    [crash] = [r for r in of_request if r[names["logger"]] == "odoo.http"]
     assert crash[names["level"]] == "ERROR"
     assert crash[names["exception_type"]] == "LookupError"
     assert re.fullmatch(
@@ -1014,6 +1083,28 @@ def test_crash_of_a_page_is_a_record_with_its_stack(run, log_format):
     assert access[names["status"]] == 500
     assert access[names["route"]] == CRASHING_PAGE
     assert access[names["rpc_error"]] is False
+
+
+@pytest.mark.parametrize("log_format", ["flat", "ecs"])
+def test_record_of_any_values_is_kept(run, log_format):
+    names = field_names(log_format)
+    odd = [r for r in run.records[log_format] if r[names["logger"]] == ODD_LOGGER]
+    several, unprintable, long, crash = odd
+    identifier, _status = run.answers[log_format, CRASHING_PAGE]
+    for record in odd:
+        assert record[names["request_id"]] == identifier
+        assert len(json.dumps(record)) < 50_000
+    assert several[names["message"]] == "%d apples ('many',)"
+    assert several[names["format_error"]] == "TypeError"
+    assert several[names["extra"]]["request_id"] == "somebody else's"
+    assert several[names["extra"]]["circular"]["nan"] == "nan"
+    assert several[names["extra"]]["circular"]["3"] == "number"
+    assert "cannot be printed" in several[names["extra"]]["unprintable"]
+    assert "log_odd_records" in several[names["stack"]]
+    assert unprintable[names["format_error"]] == "ValueError"
+    assert "9983616 characters cut" in long[names["message"]]
+    assert crash[names["exception_type"]] == "LookupError"
+    assert "log_odd_records" in crash[names["exception_stack"]]
 
 
 @pytest.mark.parametrize("log_format", ["flat", "ecs"])
