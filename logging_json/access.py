@@ -76,7 +76,7 @@ class Access:
             path,
             self.status,
             extra={
-                "json_fields": {
+                "logging_json_fields": {
                     "method": method,
                     "path": path,
                     "route": self.route,

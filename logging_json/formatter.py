@@ -4,6 +4,7 @@ import functools
 import json
 import logging
 import math
+import os
 import threading
 import time
 import traceback
@@ -22,6 +23,7 @@ _MAX_ITEMS = 100
 _VALUE_CHARS = 16
 _MAX_INTEGER = 2**63 - 1  # a `long` of Elasticsearch
 _ELLIPSIS = "…"
+_NO_CONTEXT = (None, None, None)
 # Beyond a cut, what is looked at for a secret that the cut parts from its name.
 _MARGIN_CHARS = 1024
 
@@ -34,12 +36,10 @@ _RESERVED = frozenset(
         "taskName",
         # Odoo's (netsvc.py) and those of this addon (patches.py)
         "dbname",
-        "json_fields",
+        "logging_json_context",
+        "logging_json_fields",
         "perf_info",
         "pid",
-        "request_id",
-        "trace_id",
-        "uid",
     }
 )
 
@@ -142,7 +142,7 @@ class OdooJsonFormatter(JsonFormatter):
             more |= self._exception(record)
         if record.stack_info:
             more["stack"] = self._text(record.stack_info)
-        if own := attributes.get("json_fields"):
+        if own := attributes.get("logging_json_fields"):
             for name, value in own.items():
                 more[name] = self._value(value)
         if not _RESERVED.issuperset(attributes):
@@ -151,22 +151,26 @@ class OdooJsonFormatter(JsonFormatter):
 
     def _poor_line(self, record, error):
         """Say what can be said of a record that cannot be formatted."""
-        message = self._text(_printed(record.msg))
-        return self._joined(record, message, {"format_error": type(error).__name__})
+        message = self._text(_printed(record.__dict__.get("message", record.msg)))
+        told = {"format_error": type(error).__name__}
+        try:
+            return self._joined(record, message, told)
+        except Exception:  # what the record has from its birth is wrong
+            name = self._text(record.name)
+            record = logging.LogRecord(name, logging.ERROR, "", 0, "", (), None)
+            return self._joined(record, message, told)
 
     def _joined(self, record, message, more):
         get = record.__dict__.get
         dbname = get("dbname", "?")
-        uid = get("uid")
-        request_id = get("request_id")
-        trace_id = get("trace_id")
+        uid, request_id, trace_id = get("logging_json_context", _NO_CONTEXT)
         # the order is that of _CORE
         line = self._template % (
             self._timestamp(record.created),
             _quote(logging.getLevelName(record.levelno)),
             self._quoted_name(record.name),
             _quote(message),
-            record.process or "null",
+            int(record.process or os.getpid()),
             self._quoted_name(record.threadName),
             # Odoo writes "?" when no database is in use
             "null" if dbname == "?" else self._quoted(dbname),
@@ -182,16 +186,16 @@ class OdooJsonFormatter(JsonFormatter):
 
     def _ecs(self, fields):
         renamed = {self._names.get(name, name): fields[name] for name in fields}
-        if duration_ms := fields.get("duration_ms"):
+        if (duration_ms := fields.get("duration_ms")) is not None:
             renamed["event.duration"] = int(duration_ms * 1_000_000)
         return renamed
 
     # -- fields
 
     def _uid(self, uid):
-        if type(uid) is int and not self._names:
-            return uid
-        return self._quoted(uid)  # a keyword in ECS
+        if self._names:
+            return self._quoted(uid)  # a keyword in ECS
+        return uid if type(uid) is int else "null"
 
     def _extra(self, attributes):
         """Return what the caller gave as ``extra``; each value has its own budget."""
@@ -201,7 +205,10 @@ class OdooJsonFormatter(JsonFormatter):
                 continue
             if len(extra) >= _MAX_ITEMS:
                 break
-            extra |= self._value({name: value})
+            try:
+                extra |= self._value({name: value})
+            except Exception as error:  # of a class that breaks what it inherits
+                extra[self._text(name)] = _unprintable(value, error)
         return extra
 
     def _message(self, record, nested, more):
@@ -223,12 +230,13 @@ class OdooJsonFormatter(JsonFormatter):
             try:
                 # kept for other handlers, as logging.Formatter does
                 record.exc_text = self.formatException(record.exc_info)
-            except Exception:  # an exception whose own __str__ fails
-                record.exc_text = "".join(traceback.format_tb(trace))
+            except Exception as failure:  # an exception whose own __str__ fails
+                stack = traceback.format_tb(trace)
+                record.exc_text = "".join([*stack, _unprintable(error, failure)])
         fields = {}
         if kind:
             module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-            fields["exception_type"] = f"{module}{kind.__qualname__}"
+            fields["exception_type"] = self._text(f"{module}{kind.__qualname__}")
             fields["exception_message"] = self._text(_printed(error))
         if record.exc_text:
             # the end of a stack tells more than its start
@@ -237,7 +245,7 @@ class OdooJsonFormatter(JsonFormatter):
 
     def _timestamp(self, created):
         """ISO 8601 in UTC with milliseconds, quoted, from seconds since the epoch."""
-        second = int(created)
+        second = int(created // 1)
         known, text = self._second
         if known != second:
             text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
@@ -343,6 +351,8 @@ def _printed(value):
     try:
         return str(value)
     except Exception as error:
-        return (
-            f"<{type(value).__name__} that cannot be printed: {type(error).__name__}>"
-        )
+        return _unprintable(value, error)
+
+
+def _unprintable(value, error):
+    return f"<{type(value).__name__} that cannot be printed: {type(error).__name__}>"

@@ -4,7 +4,10 @@ None of it can be done by inheritance: logging is set up before any registry exi
 and the WSGI application and the HTTP handlers are no models.
 """
 
+import contextlib
 import logging
+import os
+import signal
 import sys
 import threading
 
@@ -25,15 +28,33 @@ _patched = False
 
 def post_load():
     """Write the log as JSON from now on, if the environment says so."""
-    global _patched
     try:
         settings = LoggingJsonSettings()
     except ValidationError as error:
         # A log in the wrong format is better than none: go on with the plain one.
         _logger.error("JSON logging stays off: %s", error)
         return
-    if not settings.enabled:
-        return
+    if settings.enabled:
+        _write_json(settings)
+
+
+def before_logging():
+    """Write as JSON what goes wrong until Odoo sets its logging up.
+
+    :return: whether the environment says so
+    :rtype: bool
+    """
+    try:
+        settings = LoggingJsonSettings()
+    except ValidationError:
+        return False  # post_load() tells it, when there is a log
+    if settings.enabled:
+        _write_json(settings)
+    return settings.enabled
+
+
+def _write_json(settings):
+    global _patched
     use_json_formatter(settings)
     if _patched:
         return
@@ -41,11 +62,14 @@ def post_load():
     _add_record_fields()
     _log_uncaught_exceptions()
     _log_access()
+    _log_killed_workers()
 
 
 def use_json_formatter(settings):
-    """Let the handlers that Odoo made write JSON."""
+    """Let the handlers that Odoo made write JSON, and the one that Python has
+    without them."""
     formatter = OdooJsonFormatter(settings.log_format, settings.max_text_chars)
+    logging.lastResort.setFormatter(formatter)
     for handler in logging.getLogger().handlers:
         # Odoo's PostgreSQL handler has no formatter: it writes columns.
         if handler.formatter is not None:
@@ -58,10 +82,13 @@ def _add_record_fields():
     class LogRecord(netsvc.LogRecord):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
-            self.uid = getattr(threading.current_thread(), "uid", None)
             correlation = context.current()
-            self.request_id = correlation and correlation.request_id
-            self.trace_id = correlation and correlation.trace_id
+            # one name that nobody else has: `extra` may not name an attribute again
+            self.logging_json_context = (
+                getattr(threading.current_thread(), "uid", None),
+                correlation and correlation.request_id,
+                correlation and correlation.trace_id,
+            )
 
     in_use = logging.getLogRecordFactory() is netsvc.LogRecord
     netsvc.LogRecord = LogRecord
@@ -104,6 +131,41 @@ def _log_uncaught_exceptions():
             )
 
         Hub.print_exception = print_exception
+
+
+def _log_killed_workers():
+    """The master of a prefork server tells how its processes ended.
+
+    Odoo replaces in silence a worker that the kernel has killed, for example because
+    memory was short.
+    """
+    if not hasattr(os, "waitid"):  # macOS
+        return
+    process_zombie = server.PreforkServer.process_zombie
+
+    def process_zombie_and_tell(self):
+        for pid in filter(None, [*self.workers, self.long_polling_pid]):
+            with contextlib.suppress(ChildProcessError):  # it has been waited for
+                # WNOWAIT: the original waits for it in its turn
+                ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if ended and ended.si_code != os.CLD_EXITED:
+                    _tell_killed(self.workers.get(pid), ended)
+        return process_zombie(self)
+
+    server.PreforkServer.process_zombie = process_zombie_and_tell
+
+
+def _tell_killed(worker, ended):
+    number = ended.si_status
+    _logger.log(
+        # whoever sends SIGTERM wants it to end
+        logging.INFO if number == signal.SIGTERM else logging.ERROR,
+        "%s (%s) was killed by signal %s (%s)",
+        type(worker).__name__ if worker else "Process for websockets",
+        ended.si_pid,
+        number,
+        signal.strsignal(number),
+    )
 
 
 def _log_access():

@@ -1,10 +1,10 @@
 """What servers log and measure is what the collectors' files under deploy/ expect.
 
 Servers with everything on are driven through logins, reads, uploads, an RPC error, a
-404, scheduled actions, a killed worker, a lost object and a Redis that is away. What
-they sent, wrote and told a Prometheus is compared with the statsd_exporter mapping, the
-alert rules, the dashboards and the Elasticsearch templates; `promtool` checks rules,
-queries and metrics.
+404, a page that crashes, scheduled actions, killed processes, a lost object and a Redis
+that is away; others do not even start. What they sent, wrote and told a Prometheus is
+compared with the statsd_exporter mapping, the alert rules, the dashboards and the
+Elasticsearch templates; `promtool` checks rules, queries and metrics.
 
 Not covered: neither statsd_exporter, Grafana nor Elasticsearch runs here. The
 evaluator of the mapping knows globs, label templates and DogStatsD tags, but no
@@ -28,8 +28,9 @@ import psutil
 import pytest
 import requests
 import yaml
+from jsonschema import Draft202012Validator
 from prometheus_client.parser import text_string_to_metric_families
-from toolbox import odoo_server, processes, programs, project
+from toolbox import odoo_command, odoo_server, processes, programs, project
 from toolbox.demo import PARTNER, StatsdListener
 from toolbox.web_client import WebClient
 
@@ -45,6 +46,51 @@ DASHBOARDS = sorted((DEPLOY / "grafana").glob("*.json"))
 PLACE = {"customer": "acme", "environment": "prod"}
 TOKEN = "s3cret-of-prometheus"
 WORKS, FAILS = "Monitoring: works", "Monitoring: fails"
+#: of the addon that CRASHES makes
+CRASHING_PAGE = "/monitoring_crashes/page"
+ODD_LOGGER = "monitoring_crashes.odd"
+#: addons that fail, by name, with their files
+CRASHES = {
+    "monitoring_crashes": {
+        "__init__.py": f"""
+import logging
+
+from odoo.http import Controller, request, route
+
+_logger = logging.getLogger("{ODD_LOGGER}")
+
+
+class Unprintable:
+    def __str__(self):
+        raise ValueError("no text")
+
+    __repr__ = __str__
+
+
+def log_odd_records():
+    circular = {{"bytes": b"\\xff", "nan": float("nan"), 3: "number"}}
+    circular["self"] = circular
+    names = dict.fromkeys(("uid", "request_id", "json_fields"), "somebody else's")
+    extra = {{**names, "circular": circular, "unprintable": Unprintable()}}
+    _logger.info("%d apples", "many", extra=extra, stack_info=True)
+    _logger.info("%s", Unprintable())
+    _logger.info("%s", "x" * 10_000_000)
+    try:
+        raise LookupError(Unprintable())
+    except LookupError:
+        _logger.warning("No text", exc_info=True)
+
+
+class Crashing(Controller):
+    @route("{CRASHING_PAGE}", auth="public")
+    def page(self):
+        log_odd_records()
+        password = "s3cret"
+        raise LookupError(f"page of {{request.env.user.id}} with {{password=}}")
+""",
+    },
+    "monitoring_import": {"__init__.py": "raise LookupError('while it is imported')"},
+}
 
 if str(project.ROOT) not in odoo.addons.__path__:
     odoo.addons.__path__.append(str(project.ROOT))
@@ -190,6 +236,10 @@ class Run:
         self.refused: list[requests.Response] = []
         #: request identifier and status of the answers, by format and path
         self.answers: dict[tuple[str, str], tuple[str, int]] = {}
+        #: processes of prefork servers that were killed, by format
+        self.killed: dict[str, list[int]] = {}
+        #: exit status and records of what does not start, by format and reason
+        self.not_started: dict[tuple[str, str], tuple[int, list[dict]]] = {}
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +251,12 @@ def run(services, run_folder, odoo_folder, make_database):
         ON CONFLICT (key) DO UPDATE SET value = excluded.value
     """
     odoo_server.query(services, DATABASE, sql, "ir_attachment.location", "s3://")
+    crashes = make_addons(run_folder / "monitoring_addons")
+    wide = ",".join([*project.SERVER_WIDE_MODULES, "monitoring_crashes"])
+    with_crashes = {
+        "addons_path": f"{odoo_command.addons_path()},{crashes}",
+        "server_wide_modules": wide,
+    }
 
     @contextlib.contextmanager
     def serve(log_format, options, **variables):
@@ -210,7 +266,7 @@ def run(services, run_folder, odoo_folder, make_database):
             services,
             run_folder / "front_ends" / f"monitoring_{log_format}",
             DATABASE,
-            options,
+            {**with_crashes, **options},
             ODOO_LOGGING_JSON="1",
             ODOO_LOGGING_JSON_FORMAT=log_format,
             ODOO_STATSD="1",
@@ -240,7 +296,7 @@ def run(services, run_folder, odoo_folder, make_database):
     with serve("flat", prefork, **scraping) as (server, lines):
         cookie = drive(run, "flat", services, odoo_folder, server, lines)
         run.scraped.append(scrape(server.url, TOKEN))
-        kill_a_worker(server)
+        kill_processes(run, "flat", server)
         run.scraped.append(scrape(server.url, TOKEN))
         ask_gevent(server, lines, cookie)
         gevent = f"http://127.0.0.1:{server.websocket_port}"
@@ -252,6 +308,9 @@ def run(services, run_folder, odoo_folder, make_database):
         drive(run, "ecs", services, odoo_folder, server, lines)
         run.refused.append(scrape(server.url, TOKEN))
         run.tagged = lines
+    with serve("ecs", {"workers": "1", "max_cron_threads": "0"}) as (server, _lines):
+        server.wait()
+        kill_processes(run, "ecs", server)
     away = {
         "ODOO_SESSION_REDIS_PORT": str(processes.free_port()),
         # what is tested is not the check at the start
@@ -260,7 +319,20 @@ def run(services, run_folder, odoo_folder, make_database):
     with serve("flat", {"max_cron_threads": "0"}, **away) as (server, lines):
         ask_without_redis(server, lines, cookie)
         run.plain += lines
+    for log_format in ("flat", "ecs"):
+        fail_to_start(run, log_format, services, odoo_folder, with_crashes)
     return run
+
+
+def make_addons(folder):
+    """Write the addons that fail, and return their folder."""
+    for addon, files in CRASHES.items():
+        manifest = {"name": addon, "license": "LGPL-3", "depends": ["base", "web"]}
+        for name, text in {**files, "__manifest__.py": repr(manifest)}.items():
+            path = folder / addon / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    return folder
 
 
 def drive(run, log_format, services, folder, server, lines):
@@ -283,6 +355,7 @@ def drive(run, log_format, services, folder, server, lines):
     assert get("/web/static/img/logo.png").status_code == 200
     assert get(f"/web/image/res.partner/{PARTNER}/image_128").status_code == 200
     assert get("/nothing/here").status_code == 404
+    assert get(CRASHING_PAGE).status_code == 500
     assert get("/web/login?access_token=s3cret").status_code == 200
     client.call("res.partner", "read", [PARTNER], ["name"])
     with pytest.raises(RuntimeError):
@@ -365,15 +438,53 @@ def run_crons(client, lines):
         wait_for(lines, "odoo.cron.sql_time", word)
 
 
-def kill_a_worker(server):
-    """End an HTTP worker as the kernel does when memory is short."""
+def kill_processes(run, log_format, server):
+    """End processes of a server as the kernel does when memory is short."""
+    names = field_names(log_format)
     master = psutil.Process(server.process.pid)
+    gevent = f"http://127.0.0.1:{server.websocket_port}/websocket/health"
+    processes.wait_until(lambda: odoo_server.http_status(gevent) == 200, "gevent")
     records, _others = odoo_server.json_lines(server.log)
-    http = {record["pid"] for record in records if "duration_ms" in record}
-    victim = next(child for child in master.children() if child.pid in http)
-    victim.kill()
-    victim.wait()
+    http = {r[names["pid"]] for r in records if names["duration_ms"] in r}
+    children = {child.pid: child for child in master.children()}
+    [of_websockets] = [
+        child for child in children.values() if "gevent" in child.cmdline()
+    ]
+    worker = next(child for pid, child in children.items() if pid in http)
+    for victim in (worker, of_websockets):
+        victim.kill()
+        victim.wait()
+        run.killed.setdefault(log_format, []).append(victim.pid)
     server.wait()
+    processes.wait_until(lambda: odoo_server.http_status(gevent) == 200, "gevent")
+
+
+def fail_to_start(run, log_format, services, folder, with_crashes):
+    """Let a server end before it serves anything."""
+    of_database = ("-d", DATABASE, "--no-http", "--stop-after-init")
+    options = {**with_crashes, "server_wide_modules": "base,web,monitoring_import"}
+    path = f"--addons-path={options['addons_path']}"
+    modules = f"--load={options['server_wide_modules']}"
+    for reason, arguments, variables in (
+        ("option", ["--no-such-option"], {}),
+        ("value", ["--workers=many"], {}),
+        ("user", of_database, {"PGUSER": "postgres"}),
+        ("database", of_database, {"PGPORT": str(processes.free_port())}),
+        ("import", [*of_database, path, modules], {}),
+    ):
+        ended = odoo_server.run_odoo(
+            services,
+            folder,
+            "cloudserver",
+            *arguments,
+            ODOO_LOGGING_JSON="1",
+            ODOO_LOGGING_JSON_FORMAT=log_format,
+            **variables,
+        )
+        records, others = odoo_server.split_json(ended.stdout)
+        run.records[log_format].extend(records)
+        run.others.append(others)
+        run.not_started[log_format, reason] = ended.returncode, records
 
 
 def ask_gevent(server, lines, cookie):
@@ -711,44 +822,42 @@ def test_promtool_accepts_the_queries_of_the_dashboards(tmp_path):
 # Logs
 
 
-def is_date(value):
-    return re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", value) is not None
-
-
-def is_integer(bits):
-    def check(value):
-        return type(value) is int and -(2 ** (bits - 1)) <= value < 2 ** (bits - 1)
-
-    return check
-
-
-def is_number(value):
-    return type(value) in (int, float)
-
-
-def is_text(value):
-    return isinstance(value, str)
-
-
-def is_address(value):
-    return bool(ipaddress.ip_address(value))
-
-
+#: JSON Schema's types of the values of Elasticsearch's
 #: https://www.elastic.co/guide/en/elasticsearch/reference/8.17/mapping-types.html
 TYPES = {
-    "date": is_date,
-    "keyword": is_text,
-    "wildcard": is_text,
-    "match_only_text": is_text,
-    "long": is_integer(64),
-    "short": is_integer(16),
-    "float": is_number,
-    "boolean": lambda value: isinstance(value, bool),
-    "ip": is_address,
-    "flattened": lambda value: isinstance(value, dict),
+    "date": "string",
+    "keyword": "string",
+    "wildcard": "string",
+    "match_only_text": "string",
+    "ip": "string",
+    "long": "integer",
+    "short": "integer",
+    "float": "number",
+    "boolean": "boolean",
+    "flattened": "object",
 }
 #: of a record, beside the fields of ECS_NAMES
 ECS_MORE = {"ecs.version", "event.duration"}
+
+
+def schema(log_format):
+    path = DEPLOY / "elk" / f"record-{log_format}.schema.json"
+    return json.loads(path.read_text())
+
+
+def faults(log_format, records):
+    """What is wrong with records, by the schema of their format."""
+    validator = Draft202012Validator(schema(log_format))
+    return [
+        (error.json_path, error.message, record)
+        for record in records
+        for error in validator.iter_errors(record)
+    ]
+
+
+def field_names(log_format):
+    """Names in a format, by those of the format `flat`."""
+    return ECS_NAMES if log_format == "ecs" else {name: name for name in ECS_NAMES}
 
 
 def template(log_format):
@@ -770,10 +879,45 @@ def template(log_format):
     return fields
 
 
-def test_templates_have_the_fields_of_the_formatter_and_no_others():
+def test_templates_and_schemas_have_the_fields_of_the_formatter_and_no_others():
+    assert set(schema("flat")["properties"]) == set(ECS_NAMES)
+    assert set(schema("ecs")["properties"]) == {*ECS_NAMES.values()} | ECS_MORE
+    # the pipeline adds what a data stream needs
     assert set(template("flat")) == {*ECS_NAMES, "@timestamp"}
-    assert set(template("ecs")) == {*ECS_NAMES.values()} | ECS_MORE
-    assert set(template("flat").values()) | set(template("ecs").values()) <= set(TYPES)
+    assert set(template("ecs")) == set(schema("ecs")["properties"])
+
+
+@pytest.mark.parametrize("log_format", ["flat", "ecs"])
+def test_template_and_schema_have_the_same_types(log_format):
+    types = template(log_format)
+    for name, field in schema(log_format)["properties"].items():
+        expected = TYPES[types[name]]
+        assert field["type"] in (expected, [expected, "null"]), name
+
+
+def test_schemas_differ_in_names_alone():
+    def renamed(names):
+        return [ECS_NAMES[name] for name in names]
+
+    flat, ecs = schema("flat"), schema("ecs")
+    Draft202012Validator.check_schema(flat)
+    Draft202012Validator.check_schema(ecs)
+    fields = ecs["properties"]
+    for name, field in flat["properties"].items():
+        if name == "uid":  # a keyword in ECS
+            field["type"] = ["string", "null"]
+        assert fields[ECS_NAMES[name]] == field
+    assert ecs["required"] == [*renamed(flat["required"]), "ecs.version"]
+    of_access = [*renamed(flat["then"]["required"]), "event.duration"]
+    assert ecs["then"]["required"] == of_access
+    assert list(ecs["else"]["properties"]) == [
+        name for name in of_access if name != ECS_NAMES["duration_ms"]
+    ]
+    assert renamed(flat["then"]["properties"]) == list(ecs["then"]["properties"])
+    assert ecs["dependentRequired"] == {
+        ECS_NAMES[name]: renamed(others)
+        for name, others in flat["dependentRequired"].items()
+    }
 
 
 def test_ecs_template_is_that_of_ecs():
@@ -805,47 +949,59 @@ def test_ecs_template_is_that_of_ecs():
 
 
 @pytest.mark.parametrize("log_format", ["flat", "ecs"])
-def test_every_field_of_every_record_fits_its_type(run, log_format):
-    fields = template(log_format)
+def test_every_record_of_a_server_is_valid(run, log_format):
     records = run.records[log_format]
     assert len(records) > 30
-    for record in records:
-        for name, value in record.items():
-            assert name in fields, record
-            if value is not None:
-                assert TYPES[fields[name]](value), (name, value, fields[name])
+    assert faults(log_format, records) == []
 
 
 @pytest.mark.parametrize("log_format", ["flat", "ecs"])
-def test_every_record_has_what_tells_when_where_and_what(run, log_format):
-    always = {"timestamp", "level", "logger", "message", "pid", "thread"}
-    # of a request that was answered
-    of_access = {"request_id", "trace_id", "method", "path", "status", "duration_ms"}
-    of_error = {"exception_type", "exception_message", "exception_stack"}
-    names = ECS_NAMES if log_format == "ecs" else {name: name for name in ECS_NAMES}
+def test_schema_refuses_a_record_with_a_fault(run, log_format):
+    names = field_names(log_format)
+    records = run.records[log_format]
+    access = next(r for r in records if names["duration_ms"] in r)
+    crash = next(r for r in records if names["exception_type"] in r)
+    plain = next(r for r in records if set(r) <= set(schema(log_format)["required"]))
 
-    def written(record, fields):
-        return {field for field in fields if record.get(names[field]) is not None}
+    def without(record, *fields):
+        return {name: record[name] for name in record if name not in fields}
 
-    for record in run.records[log_format]:
-        assert written(record, always) == always, record
-        for group in (of_access, of_error):
-            if written(record, group & {"duration_ms", "exception_type"}):
-                assert written(record, group) == group, record
+    def refused(record):
+        return bool(faults(log_format, [record]))
+
+    for record in (access, crash, plain):
+        assert not refused(record)
+        for name in record:
+            assert refused(without(record, name)), name
+        assert refused({**record, "more": 1})
+        for name, value in record.items():
+            numeric = isinstance(value, int | float)
+            assert refused({**record, name: str(value) if numeric else []}), name
+    assert refused({**plain, names["status"]: 200})
+    assert refused({**plain, names["exception_message"]: "alone"})
+    assert refused({**access, names["request_id"]: None})
+    for name, value in (
+        ("timestamp", access[names["timestamp"]].replace("Z", "+00:00")),
+        ("level", "\x1b[1;32mINFO"),
+        ("trace_id", "1"),
+        ("request_id", "two words"),
+        ("status", 20),
+        ("cursor_mode", "r"),
+        ("duration_ms", -1),
+    ):
+        assert refused({**access, names[name]: value}), name
 
 
 @pytest.mark.parametrize("log_format", ["flat", "ecs"])
 def test_every_field_is_written_by_a_server(run, log_format):
-    names = ECS_NAMES if log_format == "ecs" else {name: name for name in ECS_NAMES}
+    names = field_names(log_format)
     written = {
         name
         for record in run.records[log_format]
         for name, value in record.items()
         if value is not None
     }
-    # what Odoo itself never logs: test_formatter of logging_json does
-    never = {names[name] for name in ("stack", "format_error", "extra")}
-    assert set(names.values()) - written <= never
+    assert set(names.values()) <= written
     if log_format == "ecs":
         assert written >= ECS_MORE
 
@@ -889,7 +1045,7 @@ def test_streams_are_json_from_start_to_stop(run):
 
 @pytest.mark.parametrize("log_format", ["flat", "ecs"])
 def test_each_request_has_one_access_record(run, log_format):
-    names = ECS_NAMES if log_format == "ecs" else {name: name for name in ECS_NAMES}
+    names = field_names(log_format)
     access = [
         record for record in run.records[log_format] if names["duration_ms"] in record
     ]
@@ -903,11 +1059,97 @@ def test_each_request_has_one_access_record(run, log_format):
         [record] = [r for r in access if r[names["request_id"]] == identifier]
         assert record[names["path"]] == path.replace("s3cret", "***")
         assert record[names["status"]] == status
+        assert ipaddress.ip_address(record[names["remote_addr"]]).is_loopback
+
+
+@pytest.mark.parametrize("log_format", ["flat", "ecs"])
+def test_crash_of_a_page_is_a_record_with_its_stack(run, log_format):
+    names = field_names(log_format)
+    identifier, status = run.answers[log_format, CRASHING_PAGE]
+    assert status == 500
+    of_request = [
+        record
+        for record in run.records[log_format]
+        if record[names["request_id"]] == identifier
+    ]
+    [crash] = [r for r in of_request if r[names["logger"]] == "odoo.http"]
+    assert crash[names["level"]] == "ERROR"
+    assert crash[names["exception_type"]] == "LookupError"
+    assert re.fullmatch(
+        r"page of \d+ with password='\*\*\*'", crash[names["exception_message"]]
+    )
+    assert "in page" in crash[names["exception_stack"]]
+    [access] = [r for r in of_request if names["duration_ms"] in r]
+    assert access[names["status"]] == 500
+    assert access[names["route"]] == CRASHING_PAGE
+    assert access[names["rpc_error"]] is False
+
+
+@pytest.mark.parametrize("log_format", ["flat", "ecs"])
+def test_record_of_any_values_is_kept(run, log_format):
+    names = field_names(log_format)
+    odd = [r for r in run.records[log_format] if r[names["logger"]] == ODD_LOGGER]
+    several, unprintable, long, crash = odd
+    identifier, _status = run.answers[log_format, CRASHING_PAGE]
+    for record in odd:
+        assert record[names["request_id"]] == identifier
+        assert len(json.dumps(record)) < 50_000
+    assert several[names["message"]] == "%d apples ('many',)"
+    assert several[names["format_error"]] == "TypeError"
+    assert several[names["extra"]]["request_id"] == "somebody else's"
+    assert several[names["extra"]]["circular"]["nan"] == "nan"
+    assert several[names["extra"]]["circular"]["3"] == "number"
+    assert "cannot be printed" in several[names["extra"]]["unprintable"]
+    assert "log_odd_records" in several[names["stack"]]
+    assert unprintable[names["format_error"]] == "ValueError"
+    assert "9983616 characters cut" in long[names["message"]]
+    assert crash[names["exception_type"]] == "LookupError"
+    assert "log_odd_records" in crash[names["exception_stack"]]
+
+
+@pytest.mark.parametrize("log_format", ["flat", "ecs"])
+def test_killed_process_is_a_record_of_its_master(run, log_format):
+    names = field_names(log_format)
+    told = [r for r in run.records[log_format] if "was killed" in r[names["message"]]]
+    worker, of_websockets = run.killed[log_format]
+    assert [record[names["message"]] for record in told] == [
+        f"WorkerHTTP ({worker}) was killed by signal 9 (Killed)",
+        f"Process for websockets ({of_websockets}) was killed by signal 9 (Killed)",
+    ]
+    for record in told:
+        assert record[names["level"]] == "ERROR"
+        assert record[names["pid"]] not in run.killed[log_format]
+
+
+@pytest.mark.parametrize("log_format", ["flat", "ecs"])
+@pytest.mark.parametrize(
+    "reason, status, kind, text",
+    [
+        ("option", 2, None, "no such option: --no-such-option"),
+        ("value", 1, "ValueError", "'many'"),
+        ("user", 1, None, "database user 'postgres'"),
+        ("database", 1, "psycopg2.OperationalError", "onnection refused"),
+        # the server goes on without the module
+        ("import", 0, "LookupError", "while it is imported"),
+    ],
+)
+def test_crash_at_start_is_a_record(run, log_format, reason, status, kind, text):
+    names = field_names(log_format)
+    ended_with, records = run.not_started[log_format, reason]
+    assert ended_with == status
+    faults = [r for r in records if r[names["level"]] in ("ERROR", "CRITICAL")]
+    fault = faults[-1]
+    assert fault.get(names["exception_type"]) == kind
+    if kind:
+        assert text in fault[names["exception_message"]]
+        assert "Traceback" in fault[names["exception_stack"]]
+    else:
+        assert text in fault[names["message"]]
 
 
 @pytest.mark.parametrize("log_format", ["flat", "ecs"])
 def test_records_of_a_scheduled_action_share_an_identifier(run, log_format):
-    names = ECS_NAMES if log_format == "ecs" else {name: name for name in ECS_NAMES}
+    names = field_names(log_format)
     jobs = {}
     for job in (WORKS, FAILS):
         records = [

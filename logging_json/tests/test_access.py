@@ -26,7 +26,7 @@ class TestAccess(BaseCase):
         return AccessBody(body, record)
 
     def logged(self, logs):
-        return [record.json_fields for record in logs.records]
+        return [record.logging_json_fields for record in logs.records]
 
     def logs(self):
         # not "INFO", by which Odoo means a level of its own
@@ -76,7 +76,7 @@ class TestAccess(BaseCase):
             Upgraded(), "101 Switching Protocols", HTTP_X_REQUEST_ID="mine"
         )
         handler = logging.Handler()
-        handler.emit = lambda record: order.append(record.json_fields["status"])
+        handler.emit = lambda record: order.append(record.logging_json_fields["status"])
         logger = logging.getLogger("werkzeug")
         with self.logs():
             logger.addHandler(handler)

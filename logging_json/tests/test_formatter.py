@@ -1,6 +1,7 @@
 import json
 import logging
 import math
+import os
 import sys
 import time
 from datetime import date, datetime
@@ -24,6 +25,11 @@ class Recursive:
         return f"{self}"
 
     __repr__ = __str__
+
+
+class BrokenNumber(int):
+    def __int__(self):
+        raise ValueError("no")
 
 
 def no_constant(name):
@@ -55,10 +61,8 @@ class TestFormatter(BaseCase):
         record = netsvc.LogRecord("a.b", logging.WARNING, "f", 1, "%s!", ("x",), None)
         record.created = 0.123456
         record.dbname = "db"
-        record.uid = 2
         record.process = 42
-        record.request_id = "r"
-        record.trace_id = "t"
+        record.logging_json_context = (2, "r", "t")
         line = self.parse(self.formatter.format(record))
         self.assertEqual(
             line,
@@ -159,6 +163,9 @@ class TestFormatter(BaseCase):
             "surrogate": "\udcff",
             "level": "no field",
             "timestamp": "no field",
+            "request_id": "no field",
+            "json_fields": {"message": "no field"},
+            "number": BrokenNumber(3),
             "password": "s3cret",
             "nested": {"access_token": "s3cret", "url": "/?token=s3cret"},
         }
@@ -167,7 +174,11 @@ class TestFormatter(BaseCase):
         text = self.formatter.format(record)
         line = self.parse(text)
         self.assertEqual(line["level"], "INFO")
+        self.assertEqual(line["message"], "x")
+        self.assertIsNone(line["request_id"])
         self.assertEqual(line["extra"]["level"], "no field")
+        self.assertEqual(line["extra"]["request_id"], "no field")
+        self.assertIn("cannot be printed", line["extra"]["number"])
         self.assertEqual(line["extra"]["nan"], "nan")
         self.assertEqual(line["extra"]["infinite"], "-inf")
         self.assertEqual(line["extra"]["moment"], "2020-01-02T03:04:05")
@@ -222,7 +233,7 @@ class TestFormatter(BaseCase):
             except ConnectionError:
                 exc_info = sys.exc_info()
             extra = {
-                "json_fields": {"path": "/web/signup?token=s3cret"},
+                "logging_json_fields": {"path": "/web/signup?token=s3cret"},
                 "headers": headers,
                 "pairs": [("password", "s3cret"), ["Cookie", "session_id=s3cret"]],
                 "nested": {"a": [{"reset_password_token": "s3cret"}]},
@@ -263,6 +274,40 @@ class TestFormatter(BaseCase):
         self.assertEqual(line["message"], "text %s")
         self.assertEqual(line["format_error"], "RuntimeError")
 
+    def test_record_of_another_process_is_kept_whatever_it_is_made_of(self):
+        for log_format in ("flat", "ecs"):
+            self.formatter = OdooJsonFormatter(log_format)
+            for wrong in (
+                {"created": None},
+                {"created": math.nan},
+                {"created": math.inf},
+                {"levelno": "INFO"},
+                {"levelno": []},
+                {"name": []},
+                {"process": "some"},
+                {"process": math.nan},
+                {"threadName": []},
+                {"exc_info": True},
+                {"logging_json_fields": 3},
+            ):
+                with self.subTest(wrong):
+                    made = {"msg": "text %s", "args": ("x",), **wrong}
+                    record = logging.makeLogRecord(made)
+                    line = self.parse(self.formatter.format(record))
+                    self.assertEqual(line["message"], "text x")
+                    name = ECS_NAMES["format_error"] if log_format == "ecs" else None
+                    self.assertIn(name or "format_error", line)
+
+    def test_process_and_time_are_told_of_any_record(self):
+        record = logging.makeLogRecord({"process": None, "created": -0.5})
+        line = self.parse(self.formatter.format(record))
+        self.assertEqual(line["pid"], os.getpid())
+        self.assertEqual(line["timestamp"], "1969-12-31T23:59:59.500Z")
+        # a thread's `uid` may be set by anybody
+        for uid in ("x", math.nan, Unprintable(), []):
+            record.logging_json_context = (uid, None, None)
+            self.assertIsNone(self.parse(self.formatter.format(record))["uid"])
+
     def test_ecs_names(self):
         self.formatter = OdooJsonFormatter("ecs")
         try:
@@ -270,7 +315,7 @@ class TestFormatter(BaseCase):
         except ValueError:
             line = self.format(
                 exc_info=sys.exc_info(),
-                extra={"json_fields": {"status": 200, "duration_ms": 1.5}},
+                extra={"logging_json_fields": {"status": 200, "duration_ms": 1.5}},
             )
         self.assertRegex(line["@timestamp"], r"\A\d{4}-\d\d-\d\dT.*\.\d{3}Z\Z")
         self.assertEqual(line["log.level"], "INFO")

@@ -6,35 +6,6 @@ from odoo.tests import BaseCase, get_db_name, tagged
 
 from .common import OdooProcess
 
-ACCESS_FIELDS = {
-    "method": str,
-    "path": str,
-    "route": (str, type(None)),
-    "model": (str, type(None)),
-    "model_method": (str, type(None)),
-    "status": int,
-    "rpc_error": bool,
-    "duration_ms": float,
-    "query_count": int,
-    "query_time_ms": (float, int),
-    "cursor_mode": (str, type(None)),
-    "response_bytes": int,
-    "remote_addr": str,
-    "user_agent": str,
-}
-FIELDS = {
-    "timestamp": str,
-    "level": str,
-    "logger": str,
-    "message": str,
-    "pid": int,
-    "thread": str,
-    "dbname": (str, type(None)),
-    "uid": (int, type(None)),
-    "request_id": (str, type(None)),
-    "trace_id": (str, type(None)),
-}
-
 
 @tagged("post_install", "-at_install")
 class TestServer(BaseCase):
@@ -82,15 +53,10 @@ class TestServer(BaseCase):
         records, plain = server.records()
         self.assertLessEqual(len(plain), 2, "\n".join(plain))
         self.assertGreater(len(records), 20)
-        for record in records:
-            for name, kind in FIELDS.items():
-                self.assertIsInstance(record[name], kind, (name, record))
         self.assertNotIn("s3cret", json.dumps(records))
         access = {}
         for record in records:
             if "duration_ms" in record:
-                for name, kind in ACCESS_FIELDS.items():
-                    self.assertIsInstance(record[name], kind, (name, record))
                 self.assertNotIn(record["request_id"], access, "logged twice")
                 access[record["request_id"]] = record
         self.assertEqual(len(access), len(identifiers))

@@ -219,14 +219,24 @@ def http_status(url: str) -> int:
 
 def json_lines(log: Path) -> tuple[list[dict], list[str]]:
     """Split a log in its JSON records and its other lines."""
+    return split_json(log.read_text(errors="replace"))
+
+
+def split_json(text: str) -> tuple[list[dict], list[str]]:
+    """Split what a server wrote in its JSON records and its other lines."""
     records, others = [], []
-    for line in log.read_text(errors="replace").splitlines():
+    for line in text.splitlines():
         try:
-            record = json.loads(line)
+            record = json.loads(line, parse_constant=_no_json)
         except ValueError:
             record = None
         (records if isinstance(record, dict) else others).append(record or line)
     return records, others
+
+
+def _no_json(name):
+    """Python reads NaN and infinities, which RFC 8259 has not."""
+    raise ValueError(name)
 
 
 def tests_result(output: str) -> int:

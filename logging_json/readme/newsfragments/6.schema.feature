@@ -1,0 +1,1 @@
+A JSON Schema of a record for each format.
