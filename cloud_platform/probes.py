@@ -82,7 +82,7 @@ def redis() -> Result:
     result = Result(connection.describe(values))
     client = connection.connect(values)
     try:
-        # what deploy/redis/users.acl allows: no PING
+        # no PING: the user of deploy/redis/users.acl may not, and a write tells more
         key = f"session:{values.prefix or ''}:cloudcheck:{secrets.token_hex(8)}"
         client.set(key, "1", ex=KEY_SECONDS)
         if client.get(key) is None:

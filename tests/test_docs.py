@@ -132,7 +132,9 @@ def test_commands_and_options_exist(name):
 
 @every_file
 def test_songs_exist(name):
-    for module, song in re.findall(r"(odoo\.addons\.\w+\.songs)::(\w+)", TEXTS[name]):
+    # the guide on providers has an addon of its own (see test_guides.py)
+    ours = r"(odoo\.addons\.(?!cloud_platform_acme\b)\w+\.songs)::(\w+)"
+    for module, song in re.findall(ours, TEXTS[name]):
         assert callable(getattr(importlib.import_module(module), song))
 
 
