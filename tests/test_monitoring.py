@@ -355,6 +355,7 @@ def drive(run, log_format, services, folder, server, lines):
     assert get("/web/static/img/logo.png").status_code == 200
     assert get(f"/web/image/res.partner/{PARTNER}/image_128").status_code == 200
     assert get("/nothing/here").status_code == 404
+    assert get("/auth_oauth/signin?code=s3cret").status_code == 404
     assert get(CRASHING_PAGE).status_code == 500
     assert get("/web/login?access_token=s3cret").status_code == 200
     client.call("res.partner", "read", [PARTNER], ["name"])
