@@ -627,6 +627,15 @@ def test_metrics_are_told_without_a_session(run):
     assert no_token.status_code == 404
 
 
+def test_scrapes_leave_no_line_in_the_access_log_unless_refused(run):
+    told = [r["message"] for r in run.records["flat"] if "/metrics" in r["message"]]
+    refused = run.refused[:2]
+    assert len(told) == len(refused), told
+    for message in told:
+        # perhaps with the last remote call of the worker
+        assert re.search(r'"GET /metrics\S* HTTP/1\.1" 401', message), told
+
+
 def test_metrics_have_the_series_that_statsd_exporter_makes(run):
     """Of all processes: HTTP workers, scheduled actions, websockets, a command."""
     told = {}
