@@ -5,6 +5,7 @@ static files, 404, authentication, retries and the commit included.
 """
 
 import logging
+import re
 
 from pydantic import ValidationError
 
@@ -35,6 +36,26 @@ def post_load():
         return
     _patched = True
     _measure_requests()
+    # those of the threaded or prefork server, and of the gevent one
+    for name in ("werkzeug", "longpolling"):
+        logging.getLogger(name).addFilter(_is_no_scrape)
+
+
+# One that was refused stays in the access log. After `#` Odoo tells the model and
+# method of the last remote call of the thread.
+_SCRAPE = re.compile(rf'"(?:GET|HEAD) {prometheus.PATH}(?:[ ?#][^"]*)?" 200\b')
+
+
+def _is_no_scrape(record):
+    active = metrics.active()
+    if not (active and active.prometheus):
+        return True
+    try:
+        message = record.getMessage()
+    except Exception:
+        # the handler tells of a record that cannot be printed
+        return True
+    return not _SCRAPE.search(message)
 
 
 def _measure_requests():

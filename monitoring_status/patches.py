@@ -34,7 +34,8 @@ def post_load():
         logging.getLogger(name).addFilter(_is_no_probe)
 
 
-_PROBE = re.compile(rf'"(?:GET|HEAD) (?:{"|".join(sorted(status.PATHS))})(?:[ ?"]|$)')
+# After `#` Odoo tells the model and method of the last remote call of the thread.
+_PROBE = re.compile(rf'"(?:GET|HEAD) (?:{"|".join(sorted(status.PATHS))})(?:[ ?#"]|$)')
 
 
 def _is_no_probe(record):

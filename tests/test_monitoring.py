@@ -355,6 +355,7 @@ def drive(run, log_format, services, folder, server, lines):
     assert get("/web/static/img/logo.png").status_code == 200
     assert get(f"/web/image/res.partner/{PARTNER}/image_128").status_code == 200
     assert get("/nothing/here").status_code == 404
+    assert get("/auth_oauth/signin?code=s3cret").status_code == 404
     assert get(CRASHING_PAGE).status_code == 500
     assert get("/web/login?access_token=s3cret").status_code == 200
     client.call("res.partner", "read", [PARTNER], ["name"])
@@ -624,6 +625,15 @@ def test_metrics_are_told_without_a_session(run):
         assert "Set-Cookie" not in answer.headers
         assert "odoo_" not in answer.text
     assert no_token.status_code == 404
+
+
+def test_scrapes_leave_no_line_in_the_access_log_unless_refused(run):
+    told = [r["message"] for r in run.records["flat"] if "/metrics" in r["message"]]
+    refused = run.refused[:2]
+    assert len(told) == len(refused), told
+    for message in told:
+        # perhaps with the last remote call of the worker
+        assert re.search(r'"GET /metrics\S* HTTP/1\.1" 401', message), told
 
 
 def test_metrics_have_the_series_that_statsd_exporter_makes(run):

@@ -193,6 +193,23 @@ class TestFormatter(BaseCase):
         self.assertLess(len(line["message"]), 1100)
         self.assertIn("9999000 characters cut", line["message"])
 
+    def test_huge_message_is_no_work_whatever_it_holds(self):
+        self.formatter = OdooJsonFormatter()
+        for part in (
+            "token='",
+            "password: \\\\",
+            "https://a:",
+            "odoo oauth code=",
+            "login('_",
+            "--password ",
+            "basic AAAA ",
+            "Authorization: ",
+        ):
+            text = part * (10_000_000 // len(part))
+            started = time.thread_time()
+            self.format("%s", text)
+            self.assertLess(time.thread_time() - started, 0.5, part)
+
     def test_end_of_a_huge_stack_is_kept(self):
         record = netsvc.LogRecord("a", 20, "f", 1, "x", (), (ValueError, None, None))
         record.exc_text = "x" * 10_000 + "the end"

@@ -1,3 +1,4 @@
+import logging
 import multiprocessing
 import os
 import tempfile
@@ -71,6 +72,28 @@ class TestPrometheus(StatsdMixin, HttpCase):
     def count(self, number=1, name="http.rpc_error"):
         with metrics.active().batch() as batch:
             batch.count(name, number)
+
+    def test_no_access_log_line_of_a_scrape(self):
+        with self.assertLogs("werkzeug", logging.INFO) as logs:
+            self.scrape()
+            self.url_open("/metrics?x=1", headers={"Authorization": f"Bearer {TOKEN}"})
+            self.scrape("wrong")
+            self.url_open("/metrics/other")
+        refused, other = logs.output
+        self.assertIn('"GET /metrics HTTP/1.1" 401', refused)
+        self.assertIn("/metrics/other", other)
+        # after a remote call of the same worker, and by the process of websockets
+        for line in (
+            '"GET /metrics#res.partner.read HTTP/1.1" 200 -',
+            '- - [time] "GET /metrics HTTP/1.1" 200 9 0.1',
+        ):
+            record = logging.makeLogRecord({"msg": line})
+            self.assertFalse(patches._is_no_scrape(record))
+
+    def test_access_log_line_of_a_page_that_is_not_ours(self):
+        self.start_statsd()  # without a token
+        record = logging.makeLogRecord({"msg": '"GET /metrics HTTP/1.1" 200'})
+        self.assertTrue(patches._is_no_scrape(record))
 
     def test_requests_are_told_without_statsd(self):
         self.url_open("/web/login")

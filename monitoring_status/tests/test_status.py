@@ -130,6 +130,13 @@ class TestStatus(HttpCase):
         [line] = logs.output
         self.assertIn("/monitoring/other", line)
 
+    def test_no_access_log_line_after_a_remote_call_of_the_same_thread(self):
+        with self.assertNoLogs("werkzeug", logging.INFO):
+            # as CommonRequestHandler of a worker writes it
+            logging.getLogger("werkzeug").info(
+                '"GET /monitoring/live#res.partner.read HTTP/1.1" 200 -'
+            )
+
     def test_other_methods_are_refused(self):
         answer = self.url_open("/monitoring/ready", data="x")
         self.assertEqual(answer.status_code, 405)

@@ -1,0 +1,1 @@
+Scrapes of `/metrics` leave no line in the access log unless they are refused.
