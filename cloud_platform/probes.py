@@ -77,7 +77,7 @@ def redis() -> Result:
     from odoo.addons.session_redis import connection, settings
 
     values = settings.load()
-    if not values.enabled:
+    if values is None:
         return Result("not used: ODOO_SESSION_REDIS is off")
     result = Result(connection.describe(values))
     client = connection.connect(values)

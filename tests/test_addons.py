@@ -1,6 +1,7 @@
 """The addons' own tests, by Odoo's runner, with S3 and Redis really on.
 
-Together they run at least COVERAGE per cent of the addons' lines.
+They run at least COVERAGE per cent of the lines of each addon, also in the servers that
+they start (``tool.coverage.run`` in pyproject.toml).
 """
 
 import json
@@ -14,7 +15,7 @@ from toolbox.services import Services
 
 #: all addons at once, as in production
 MODULES = "cloud_platform_generic,cloud_platform_exoscale,server_environment_files"
-#: per cent of the addons' lines
+#: per cent of the lines of each addon
 COVERAGE = 90
 
 
@@ -36,8 +37,6 @@ def test_addon(addon, services, odoo_folder, make_database, fast, measurements):
 
 
 def test_coverage(measurements, capsys):
-    """Of all addons together: much of them runs at a start, in processes of their own,
-    which other tests watch and nothing measures."""
     measured = {path.name.partition(".")[0] for path in measurements.iterdir()}
     if not measured >= set(project.addons()):
         pytest.skip("not all addons' tests have run")
@@ -53,7 +52,7 @@ def test_coverage(measurements, capsys):
         with capsys.disabled():
             print(f"coverage of {name}: {covered[name]:.1f} %")
     coverage("report", "--data-file", data, "--skip-covered", "--show-missing")
-    assert covered["*"] >= COVERAGE
+    assert min(covered.values()) >= COVERAGE, covered
 
 
 def coverage(*arguments):

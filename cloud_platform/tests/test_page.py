@@ -95,6 +95,20 @@ class TestPage(CheckCase):
         self.set_environment("test", **nowhere, ODOO_SESSION_REDIS_PORT="1")
         self.assertIn("127.0.0.1", count_sessions()["error"])
 
+    def test_each_service_is_told_with_its_fault(self):
+        self.set_environment(
+            "test",
+            ODOO_SESSION_REDIS_HOST="127.0.0.1",
+            ODOO_SESSION_REDIS_PORT="1",
+            ODOO_SESSION_REDIS_RETRIES="0",
+        )
+        self.set_parameters("db")
+        lines = self.env["cloud.platform.page"].check_connections()
+        lines = {line["title"]: line for line in lines}
+        self.assertEqual(lines["PostgreSQL"]["faults"], [])
+        [fault] = lines["Redis"]["faults"]
+        self.assertIn("ConnectionError", fault)
+
     def test_move_without_a_store_is_refused(self):
         if "attachment.s3.migration" in self.env:
             self.skipTest("an addon that moves attachments is installed")

@@ -1,10 +1,14 @@
 import os
 import threading
-from unittest.mock import patch
+from types import SimpleNamespace
+from unittest.mock import Mock, patch
+
+import redis
 
 from odoo.addons.cloud_platform import probes
 from odoo.addons.cloud_platform.faults import Fault
 from odoo.addons.cloud_platform.probes import Result
+from odoo.addons.session_redis import connection, settings
 from odoo.tests import BaseCase, tagged
 from odoo.tools import config
 
@@ -113,3 +117,83 @@ class TestRedis(CheckCase):
         self.assertIn("86400", self.advice("test"))
         expiration = {"ODOO_SESSION_REDIS_EXPIRATION": "86400"}
         self.assertNotIn("86400", self.advice("test", **expiration))
+
+    def test_user_with_the_rights_of_sessions_only_passes(self):
+        """deploy/redis/users.acl gives neither PING nor INFO."""
+        administrator = connection.connect(settings.load())
+        self.addCleanup(administrator.close)
+        administrator.acl_setuser(
+            "cloudcheck",
+            enabled=True,
+            passwords=["+of-a-test"],
+            keys=["session:*"],
+            commands=["-@all", "+get", "+set", "+del", "+select", "+client|setname"],
+        )
+        self.addCleanup(administrator.acl_deluser, "cloudcheck")
+        user = {
+            "ODOO_SESSION_REDIS_USERNAME": "cloudcheck",
+            "ODOO_SESSION_REDIS_PASSWORD": "of-a-test",
+        }
+        self.assertIn("may not run INFO", self.advice("prod", **user))
+
+    def test_files_need_no_redis(self):
+        self.set_environment("dev", ODOO_SESSION_REDIS=None)
+        self.assertIn("not used", probes.redis().detail)
+
+    def test_redis_that_forgets_at_once_is_a_fault(self):
+        with patch.object(redis.Redis, "get", return_value=None):
+            [fault] = probes.redis().faults
+        self.assertIn("does not keep the key", str(fault))
+
+
+@tagged("post_install", "-at_install")
+class TestRedisAdvice(CheckCase):
+    """What a Redis says of itself that this test run's does not."""
+
+    KEEPS = {"aof_enabled": 1, "rdb_last_save_time": 0}
+
+    def advice(self, info, **values):
+        values = {"cluster": False, "tls": True, "url": None, "host": "redis", **values}
+        result = Result("")
+        client = Mock(info=Mock(return_value=info))
+        probes._advise_on_redis(client, SimpleNamespace(**values), result)
+        return result.advice
+
+    def test_good_redis(self):
+        self.assertEqual(self.advice(self.KEEPS), [])
+        saves = {"aof_enabled": 0, "rdb_last_save_time": 1}
+        self.assertEqual(self.advice(saves), [])
+
+    def test_eviction_of_sessions(self):
+        full = {**self.KEEPS, "maxmemory": 1, "maxmemory_policy": "allkeys-lru"}
+        [advice] = self.advice(full)
+        self.assertIn("maxmemory-policy is allkeys-lru", advice)
+        self.assertEqual(self.advice({**full, "maxmemory_policy": "noeviction"}), [])
+        self.assertEqual(self.advice({**full, "maxmemory": 0}), [])
+
+    def test_nothing_on_disk(self):
+        [advice] = self.advice({"aof_enabled": 0, "rdb_last_save_time": 0})
+        self.assertIn("a restart logs all users out", advice)
+
+    def test_connection_that_others_can_read(self):
+        for values, advised in (
+            ({"host": "redis.example"}, True),
+            ({"host": "192.0.2.1"}, True),
+            ({"host": "127.0.0.1"}, False),
+            ({"host": "localhost"}, False),
+            ({"url": "redis://redis.example", "host": "redis.example"}, True),
+            ({"url": "rediss://redis.example", "host": "redis.example"}, False),
+            ({"url": "unix:///run/redis.sock", "host": None}, False),
+        ):
+            with self.subTest(values=values):
+                url = values.get("url")
+                secret = url and SimpleNamespace(get_secret_value=lambda url=url: url)
+                advice = self.advice(
+                    self.KEEPS, **{**values, "tls": False, "url": secret}
+                )
+                self.assertEqual(bool(advice), advised)
+
+    def test_nodes_of_a_cluster_are_not_asked(self):
+        client = Mock()
+        probes._advise_on_redis(client, SimpleNamespace(cluster=True), Result(""))
+        client.info.assert_not_called()

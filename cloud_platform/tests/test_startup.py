@@ -1,9 +1,14 @@
+import os
+import subprocess
+import sys
+import tempfile
 from unittest.mock import patch
 
+import odoo.addons
 import odoo.cli
 from odoo.addons.cloud_platform import startup
 from odoo.addons.cloud_platform.faults import ConfigurationError, Fault
-from odoo.tests import tagged
+from odoo.tests import BaseCase, tagged
 
 from .common import CheckCase
 
@@ -97,3 +102,41 @@ class TestEnvironmentFaults(CheckCase):
         ):
             startup.check_environment()
         refuse.assert_not_called()
+
+
+@tagged("post_install", "-at_install")
+class TestServer(BaseCase):
+    """A process of its own; tests/test_refuses_to_start.py has all of its modes."""
+
+    def run_odoo(self, command, **variables):
+        with tempfile.TemporaryDirectory() as folder:
+            return subprocess.run(
+                [
+                    *(sys.executable, "-c", "import odoo.cli; odoo.cli.main()"),
+                    "--addons-path=" + ",".join(dict.fromkeys(odoo.addons.__path__)),
+                    *(command, "--load=base,web,cloud_platform", "--no-http"),
+                    *(f"--data-dir={folder}", "--stop-after-init"),
+                ],
+                # no database: none is needed
+                env={**os.environ, "RUNNING_ENV": "prod", **variables},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+
+    def test_wrong_variables_of_all_addons_end_it_with_one_message(self):
+        result = self.run_odoo(
+            "server", ODOO_SESSION_REDIS_PORT="abc", ODOO_CLOUD_PLATFORM_UNSAFE="maybe"
+        )
+        self.assertEqual(result.returncode, startup.EXIT_CONFIGURATION, result.stdout)
+        message = result.stdout.rpartition(" CRITICAL ")[2]
+        self.assertIn("2 faults", message)
+        self.assertIn("ODOO_SESSION_REDIS_PORT", message)
+        self.assertIn("ODOO_CLOUD_PLATFORM_UNSAFE", message)
+        self.assertIn("This server does not start.", message)
+
+    def test_right_variables_let_it_start(self):
+        result = self.run_odoo("server", ODOO_SESSION_REDIS="0")
+        self.assertEqual(result.returncode, 0, result.stdout)
+        self.assertNotIn("CRITICAL", result.stdout)

@@ -1,3 +1,4 @@
+from odoo.addons.cloud_platform.models.cloud_platform import Configuration
 from odoo.addons.cloud_platform_generic.tests.common import S3Case
 from odoo.tests import tagged
 
@@ -37,3 +38,26 @@ class TestExoscale(S3Case):
         report = self.platform.install("exoscale", dry_run=True)
         self.assertEqual(report["parameters"]["cloud.platform.kind"], "exoscale")
         self.assertEqual(report["parameters"]["ir_attachment.location"], "s3://")
+
+    def test_name_of_statsd_is_resolved_when_it_is_used(self):
+        def probe(**variables):
+            self.set_environment("prod", AWS_BUCKETNAME="acme-odoo-prod", **variables)
+            configuration = Configuration("prod", self.kind, "s3://")
+            return self.platform._probes(configuration)["statsd"]()
+
+        on = {"ODOO_STATSD": "1", "STATSD_PORT": "8125"}
+        self.assertIn("not used", probe().detail)
+        local = probe(**on, STATSD_HOST="127.0.0.1")
+        self.assertEqual(
+            (local.detail, local.faults), ("127.0.0.1:8125 is 127.0.0.1", [])
+        )
+        [fault] = probe(**on, STATSD_HOST="nowhere.invalid").faults
+        self.assertEqual(fault.subject, "STATSD_HOST")
+
+    def test_statsd_is_not_asked_for_another_kind(self):
+        self.set_environment("test", STATSD_PORT="no port")
+        self.assertNotIn(
+            "statsd", self.platform._probes(Configuration("test", "s3", "db"))
+        )
+        self.kind = "s3"
+        self.assertEqual(self.subjects("db"), [])

@@ -169,6 +169,42 @@ class TestProbes(TransactionCase):
             probes.s3(self.store(), self.prefix, writable=True)
         self.assertIn("AWS_SECRET_ACCESS_KEY", str(caught.exception))
 
+    def test_store_that_gives_back_something_else_is_a_fault(self):
+        store = self.store()
+        with patch.object(type(store), "get", return_value=b"something else"):
+            [fault] = probes.s3(store, self.prefix, writable=True).faults
+        self.assertEqual(fault.subject, "AWS_BUCKETNAME")
+        self.assertEqual(list(store.list(f"{self.prefix}/")), [])
+
+    def test_key_that_may_not_delete_is_a_fault(self):
+        store = self.store()
+        written = []
+
+        def delete(_store, keys):
+            written.extend(keys)
+            return {key: S3AccessDenied("refused") for key in keys}
+
+        with patch.object(type(store), "delete", delete):
+            [fault] = probes.s3(store, self.prefix, writable=True).faults
+        store.delete(written)
+        self.assertIn("may not delete: refused", str(fault))
+
+    def test_store_is_asked_under_the_own_prefix_when_attachments_are_there(self):
+        platform = self.env["cloud.platform"]
+
+        def questions(kind, location):
+            return platform._probes(Configuration("prod", kind, location))
+
+        question = questions("s3", "s3://")["S3"]
+        prefix = self.env["attachment.s3.prefix"]._own_prefix()
+        self.assertEqual(question.args[1], prefix)
+        self.assertEqual(question().faults, [])
+        self.assertEqual(list(self.store().list(f"{prefix}/cloudcheck/")), [])
+        # what is wrong with the last one is told by a check
+        for kind, location in (("s3", "db"), ("other", "s3://"), ("s3", "s3://key:x")):
+            with self.subTest(kind=kind, location=location):
+                self.assertNotIn("S3", questions(kind, location))
+
     def test_clock_that_is_off_is_a_fault(self):
         for seconds, faults, advice in ((0, 0, 0), (120, 0, 1), (1200, 1, 0)):
             now = datetime.now(timezone.utc) + timedelta(seconds=seconds)
@@ -180,3 +216,62 @@ class TestProbes(TransactionCase):
                 result = probes.s3(self.store(), self.prefix, writable=False)
                 self.assertEqual(len(result.faults), faults)
                 self.assertEqual(len(result.advice), advice)
+
+
+@tagged("post_install", "-at_install")
+class TestPage(S3Case):
+    """What the page in the settings tells of attachment_s3 and does with it."""
+
+    def setUp(self):
+        super().setUp()
+        self.set_environment("prod", AWS_BUCKETNAME="acme-odoo-prod")
+        set_param = self.env["ir.config_parameter"].set_param
+        set_param("cloud.platform.kind", "s3")
+        set_param("ir_attachment.location", "s3://")
+        for model in ("migration", "collection", "inventory"):
+            self.env[f"attachment.s3.{model}"].search([]).unlink()
+        self.page = self.env["cloud.platform.page"]
+
+    def test_before_anything_was_done(self):
+        page = self.page.read_page()
+        self.assertEqual(page["migration"], {})
+        self.assertEqual(page["collection"], "never")
+        self.assertEqual(page["inventory"], {"faulty": False, "text": "never"})
+
+    def test_move_is_begun_shown_and_cancelled(self):
+        self.page.move_attachments()
+        migration = self.page.read_page()["migration"]
+        self.assertEqual((migration["status"], migration["moving"]), ("waiting", True))
+        self.assertIn("Waiting", migration["status_title"])
+        self.page.cancel_move()
+        migration = self.page.read_page()["migration"]
+        self.assertEqual(
+            (migration["status"], migration["moving"]), ("cancelled", False)
+        )
+
+    def test_last_collection(self):
+        values = {"ended_at": "2026-01-02 03:04:05", "deleted": 6}
+        self.env["attachment.s3.collection"].create(values)
+        self.assertRegex(
+            self.page.read_page()["collection"], "2026.*: 6 objects deleted$"
+        )
+        self.env["attachment.s3.collection"].create(
+            {"ended_at": "2026-01-03 03:04:05", "error": "S3 is away"}
+        )
+        self.assertRegex(
+            self.page.read_page()["collection"], "2026.*: 0 objects deleted S3 is away$"
+        )
+
+    def test_last_inventory_that_ended(self):
+        inventories = self.env["attachment.s3.inventory"]
+        inventories.create(
+            {"ended_at": "2026-01-02 03:04:05", "objects": 7, "orphans": 5}
+        )
+        inventories.create({"objects": 8, "missing": 1})  # not at its end
+        shown = self.page.read_page()["inventory"]
+        self.assertFalse(shown["faulty"])
+        self.assertIn("7 objects, 0 missing, 0 of wrong size, 5 orphans", shown["text"])
+        for fault in ("missing", "wrong_size"):
+            with self.subTest(fault=fault):
+                inventories.create({"ended_at": "2026-01-04 03:04:05", fault: 1})
+                self.assertTrue(self.page.read_page()["inventory"]["faulty"])
