@@ -1,1 +1,0 @@
-Attachments are kept in S3 or an S3-compatible object store.

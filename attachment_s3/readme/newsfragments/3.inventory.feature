@@ -1,1 +1,0 @@
-`odoo s3inventory` compares the bucket with the database and deletes orphans.

@@ -1,1 +1,0 @@
-Contents of many records are downloaded several at a time.

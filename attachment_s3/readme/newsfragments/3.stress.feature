@@ -1,1 +1,0 @@
-A stress test of processes that are killed while they change attachments proves that nothing is lost.

@@ -1,1 +1,0 @@
-Observers for metrics are told how far a move of attachments is.

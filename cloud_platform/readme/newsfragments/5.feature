@@ -1,1 +1,0 @@
-A song `install_generic` for any S3 store, and a dry run in a song.

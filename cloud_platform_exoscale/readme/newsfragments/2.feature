@@ -1,1 +1,0 @@
-The platform `exoscale` for `cloud_platform`: S3 and statsd.

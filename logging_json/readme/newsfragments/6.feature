@@ -1,1 +1,0 @@
-Templates for Elasticsearch with the type of each field.

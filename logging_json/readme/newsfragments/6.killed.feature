@@ -1,1 +1,0 @@
-The master of a prefork server tells which of its processes were killed, and by which signal.

@@ -1,1 +1,0 @@
-A JSON Schema of a record for each format.

@@ -1,1 +1,0 @@
-Count the further tries of session operations on Redis.

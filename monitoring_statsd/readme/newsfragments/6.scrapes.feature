@@ -1,1 +1,0 @@
-Scrapes of `/metrics` leave no line in the access log unless they are refused.

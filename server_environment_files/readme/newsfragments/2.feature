@@ -1,1 +1,0 @@
-The configuration folders default, prod, integration, test and dev for `server_environment`.

@@ -1,1 +1,0 @@
-Keep HTTP sessions in Redis.

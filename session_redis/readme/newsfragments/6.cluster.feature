@@ -1,1 +1,0 @@
-Observers are told of further tries in a Redis Cluster too.
