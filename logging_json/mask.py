@@ -95,8 +95,8 @@ _ODOO_OPTION = re.compile(
 # What a call was given, as Odoo logs it (service/model.py) and as it would be typed.
 _CALL = re.compile(
     r"""(?ix)
-    ( (?<![a-z0-9]) (?: [a-z_]{0,32} password | _?login | authenticate
-        | [a-z_]{0,32} credentials ) \( )
+    ( (?<![a-z0-9_]) (?: [a-z_]{0,32} (?: password | credentials )
+        | _?login | _?authenticate ) \( )
     (?= \s{0,3} (?: b? ["'] | \d ) ) [^()]{1,1024}
     """
 )

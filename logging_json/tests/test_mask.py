@@ -192,6 +192,7 @@ class TestMask(BaseCase):
             "user, login = self._login(credential, env)",
             "session.authenticate(env, credential)",
             "change_password() takes 2 positional arguments",
+            "url_open_authenticate('/website/theme', {'enable': []})",
             "Basic configuration of a basic authentication",
             "a bearer certificate: Bearer authentication.",
         ):
