@@ -15,6 +15,7 @@ SCRIPTS = [
     "test",
     "bench",
     "screenshots",
+    "versions",
 ]
 
 
@@ -68,6 +69,12 @@ def test_bench_names_an_unknown_benchmark():
     result = run("bench", "nothing-of-that-name")
     assert result.returncode == 2
     assert "nothing-of-that-name" in result.stderr
+
+
+def test_versions_names_an_unknown_python():
+    result = run("versions", "3.9")
+    assert result.returncode == 2
+    assert "3.9: expected one of 3.10, 3.11" in result.stderr
 
 
 def test_machine_without_apt_gets_one_message(tmp_path, monkeypatch):

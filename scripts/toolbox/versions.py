@@ -46,13 +46,18 @@ def run(description: str) -> int:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("python", nargs="*", choices=[*SUPPORTED, []])
+    parser.add_argument("python", nargs="*", help=", ".join(SUPPORTED))
     parser.add_argument("--lowest", action="store_true", help="lowest versions only")
     arguments = parser.parse_args()
+    if unknown := set(arguments.python) - set(SUPPORTED):
+        supported = ", ".join(SUPPORTED)
+        parser.error(f"{', '.join(sorted(unknown))}: expected one of {supported}")
     found = {version: path for version in SUPPORTED if (path := find_python(version))}
     if missing := set(arguments.python) - set(found):
         raise ProjectError(f"no Python {', '.join(sorted(missing))} on this machine")
-    say(f"Pythons here: {', '.join(found) or 'none'}")
+    if not found:
+        raise ProjectError(f"no Python of {', '.join(SUPPORTED)} on this machine")
+    say(f"Pythons here: {', '.join(found)}")
     if arguments.python:
         runs = [Run(v, found[v], arguments.lowest) for v in arguments.python]
     else:
@@ -77,8 +82,8 @@ def run(description: str) -> int:
 
 
 def find_python(version: str) -> Path | None:
-    """Return a program of a version of Python: on PATH, else one of pyenv's."""
-    candidates = [shutil.which(f"python{version}")]
+    """Return a program of a version of Python: on PATH, ours, or one of pyenv's."""
+    candidates = [shutil.which(f"python{version}"), PYTHON]
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     candidates += sorted(pyenv.glob(f"versions/{version}.*/bin/python3"), reverse=True)
     code = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
