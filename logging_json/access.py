@@ -100,8 +100,9 @@ class Access:
 
     def end(self):
         """Forget the request: its thread may serve another one."""
-        _current.set(None)
-        context.set_current(None)
+        if _current.get() is self:
+            _current.set(None)
+            context.set_current(None)
 
     def _path(self):
         if self.route and "token" in self.route:
@@ -136,13 +137,19 @@ class AccessBody:
             yield chunk
 
     def close(self):
+        body, self._body = self._body, ()
         try:
             # Before the body's own close(): a websocket lives inside of it.
             self._access.log()
-            if close := getattr(self._body, "close", None):
+            if close := getattr(body, "close", None):
                 close()
         finally:
             self._access.end()
+
+    def __del__(self):
+        # Werkzeug does not close it when a client resets the connection that is read
+        # to its end (serving.py, run_wsgi).
+        self.close()
 
 
 def environ_text(value):

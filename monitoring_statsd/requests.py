@@ -142,7 +142,15 @@ class MeasuredBody:
         return iter(self._body)
 
     def close(self):
+        measure, self._measure = self._measure, None
+        if measure is None:
+            return
         # before the body's own close(): a websocket lives inside of it
-        self._measure.send()
+        measure.send()
         if close := getattr(self._body, "close", None):
             close()
+
+    def __del__(self):
+        # Werkzeug does not close it when a client resets the connection that is read
+        # to its end (serving.py, run_wsgi).
+        self.close()

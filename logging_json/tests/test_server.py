@@ -100,6 +100,18 @@ class TestServer(BaseCase):
         _records, plain = server.records()
         self.assertLessEqual(len(plain), 2, "\n".join(plain))
 
+    def test_client_that_goes_before_it_has_read_the_answer_has_a_record(self):
+        with self.serve("--max-cron-threads=0") as server:
+            server.wait_for("Modules loaded")
+            for turn in range(5):
+                path = f"/web/login?turn={turn}"
+                address = ("127.0.0.1", server.port)
+                with socket.create_connection(address) as client:
+                    client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                    client.recv(1)
+                    # the rest is not read, so the connection is reset
+                server.wait_for(f'"path":"{path}"')
+
     def test_uncaught_exceptions_are_records(self):
         with self.serve(TEST_UNCAUGHT="1") as server:
             server.process.wait(60)
