@@ -7,6 +7,7 @@ import subprocess
 
 import boto3
 import pytest
+import requests
 from conftest import OwnRedis
 from toolbox import odoo_command, odoo_server, processes, programs, project
 from toolbox.services import POLICY, REGION
@@ -290,6 +291,9 @@ def test_redis_is_down(guide, own_redis, start_front_end, odoo_folder):
         front_end.log.read_text()
     )
     assert "ConnectionError" in down.run("odoo cloudcheck -d mydb", status=1)
+    down.repeat("odoo redissessions count", status=1)
+    with pytest.raises(requests.HTTPError):
+        visitor.login()
     down.run("redis-cli -h redis ping", status=1)
     own_redis.start()
     assert "PONG" in down.repeat("redis-cli -h redis ping")
@@ -407,3 +411,18 @@ def test_write_a_provider(guide, write_addons):
     provider.variables |= {"ODOO_SESSION_REDIS": "0"}
     said = provider.repeat(rehearse.replace("acme", "shared_disk"), status=1)
     assert "ODOO_SESSION_REDIS" in said
+
+
+def test_upgrade_beside_a_scheduled_action_that_runs(guide, services):
+    install = guide("../install", "base")
+    upgrade = "odoo server -d mydb -u base --stop-after-init --no-http"
+    assert upgrade in install.left
+    scheduler = odoo_server.connect(services, "mydb")
+    scheduler.autocommit = False
+    with scheduler, scheduler.cursor() as cursor:
+        # as Odoo does while it runs one
+        cursor.execute("SELECT id FROM ir_cron FOR NO KEY UPDATE")
+        said = install.repeat(upgrade, status=255)
+        assert "This cron task is currently being executed" in said
+    scheduler.close()
+    install.repeat(upgrade)
