@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import tempfile
 import threading
+import time
 from pathlib import Path
 from unittest.mock import patch
 
@@ -69,6 +70,15 @@ class TestPrometheus(StatsdMixin, HttpCase):
                 found[(sample.name, *sorted(labels))] = sample.value
         return found
 
+    def values_when(self, requests):
+        """Values once so many requests are told, which they are after their answers."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            values = self.values()
+            told = values.get(("odoo_http_request_seconds_count",), 0)
+            if told >= requests or time.monotonic() > deadline:
+                return values
+
     def count(self, number=1, name="http.rpc_error"):
         with metrics.active().batch() as batch:
             batch.count(name, number)
@@ -98,7 +108,7 @@ class TestPrometheus(StatsdMixin, HttpCase):
     def test_requests_are_told_without_statsd(self):
         self.url_open("/web/login")
         self.url_open("/nothing/here")
-        values = self.values()
+        values = self.values_when(requests=2)
         self.assertEqual(values["odoo_http_request_seconds_count",], 2)
         self.assertEqual(values["odoo_http_request_seconds_bucket", "+Inf"], 2)
         self.assertEqual(values["odoo_http_responses_total", "2xx"], 1)
