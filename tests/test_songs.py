@@ -4,7 +4,7 @@ import re
 
 import boto3
 import pytest
-from toolbox import odoo_command, odoo_server, project
+from toolbox import odoo_server, project
 
 SONGS = project.ROOT / "tests" / "songs_example"
 MAIN, REHEARSE = "songs.install::main", "songs.install::rehearse"
@@ -194,42 +194,3 @@ def test_rehearsal_tells_the_faults(play, make_database):
     said = play(REHEARSE, make_database("songs_rehearsed"), 1, RUNNING_ENV="test")
     assert "ODOO_SESSION_REDIS_PREFIX: is 'demo-odoo-prod'" in said
     assert "AWS_ATTACHMENT_READONLY: is not set" in said
-
-
-def test_provider_of_the_guide(services, odoo_folder, tmp_path, make_database):
-    """The addon that the guide shows is one: it is installed."""
-    guide = project.ROOT / "docs" / "guides" / "write-a-provider.md"
-    files = re.findall(
-        r"`(cloud_platform_acme/\w+\.py)`.*?```python\n(.*?)```",
-        guide.read_text(),
-        re.DOTALL,
-    )
-    assert len(files) == 3
-    code = [line for _path, text in files for line in text.splitlines() if line]
-    assert len(code) <= 30
-    addons = tmp_path / "addons"
-    (addons / "cloud_platform_acme").mkdir(parents=True)
-    for path, text in files:
-        (addons / path).write_text(text)
-    addons_path = f"--addons-path={odoo_command.addons_path()},{addons}"
-    database = make_database("songs_provider")
-    load = "base,web,cloud_platform_acme,session_redis"
-    result = odoo_server.run_odoo(
-        services,
-        odoo_folder,
-        *("server", "-d", database, "-i", "cloud_platform_acme"),
-        *(addons_path, "--load", load, "--stop-after-init", "--no-http"),
-    )
-    assert result.returncode == 0, result.stdout
-
-    def install(**variables):
-        return odoo_server.run_odoo(
-            services,
-            odoo_folder,
-            *("shell", "-d", database, addons_path, "--no-http"),
-            stdin="print(env['cloud.platform'].install('acme', dry_run=True))",
-            **variables,
-        ).stdout
-
-    assert "AWS_HOST: is http://127.0.0.1" in install()
-    assert "'cloud.platform.kind': 'acme'" in install(AWS_HOST="eu.acme.example")
