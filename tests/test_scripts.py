@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 from toolbox import programs, project
+from toolbox.services import Services
 
 SCRIPTS = [
     "setup",
@@ -17,6 +18,16 @@ SCRIPTS = [
     "screenshots",
     "versions",
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def services_of_the_checkout():
+    """scripts/odoo starts them, and they would stay."""
+    services = Services()
+    before = services.running
+    yield
+    if services.running and not before:
+        services.stop()
 
 
 def run(script, *arguments, **variables):
